@@ -104,6 +104,10 @@ export interface Config {
     readonly access: AccessLog
   }
   readonly shutdown: { readonly graceMs: number }
+  /** `--require-token`: no token for some route at start ends the program (exit 4). */
+  readonly requireToken?: boolean
+  /** What is allowed but probably not meant. */
+  readonly warnings?: readonly ConfigProblem[]
 }
 
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent'
@@ -118,7 +122,11 @@ export interface ConfigProblem {
   readonly line?: number
   /** From 1. */
   readonly column?: number
-  /** `routes[0].upstream` */
+  /** Characters the place covers on its line. */
+  readonly length?: number
+  /** `routes[0].upstream`, or the flag or variable the value came from. */
   readonly path: string
   readonly message: string
+  /** A warning does not stop the program. Absent: an error. */
+  readonly severity?: 'error' | 'warning'
 }

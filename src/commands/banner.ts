@@ -1,0 +1,105 @@
+// What a person reads when the gateway is ready: what maps to what, acting as whom, until when, and a
+// line to try.
+
+import { formatUpstream } from '../config/address.ts'
+import type { Config, RouteConfig } from '../config/config.ts'
+import type { Gateway } from '../gateway.ts'
+import { clockTime } from '../logger.ts'
+
+const NAME_WIDTH = 13
+
+export interface BannerFacts {
+  readonly readyMs: number
+  readonly version: string
+  /** Epoch milliseconds. */
+  readonly now: number
+}
+
+export function readyBanner(gateway: Gateway, { readyMs, version }: BannerFacts): string[] {
+  const { config } = gateway
+  const rows = (name: string, values: readonly string[]) =>
+    values.map((value, index) => `  ${(index === 0 ? name : '').padEnd(NAME_WIDTH)}${value}`)
+  return [
+    '',
+    `  entra-proxy ${version}  ready in ${(readyMs / 1000).toFixed(1)} s  (Ctrl-C stops)`,
+    '',
+    ...rows('Forwarding', mappings(gateway)),
+    ...rows('Acting as', unique(config.routes.map(route => actor(gateway, route)))),
+    ...rows('Token', unique(config.routes.map(route => tokenLine(gateway, route)))),
+    ...(gateway.admin ? rows('Health', [`${gateway.admin.url}/readyz?verbose`]) : []),
+    ...rows('Config', [config.file ?? 'none (command line)']),
+    '',
+    ...rows('Try it', [tryLine(gateway)]),
+    '',
+    '  Whoever can open this port on this computer acts with the identity above.',
+    '',
+  ]
+}
+
+function mappings(gateway: Gateway): string[] {
+  const pairs = gateway.config.routes.flatMap(route => {
+    const path = route.path === '/' ? '' : route.path
+    const own = gateway.ownPorts.get(route.name)
+    const to = formatUpstream(route.upstream)
+    return [[`${gateway.url}${path}`, to] as const, ...(own === undefined ? [] : [[own, to] as const])]
+  })
+  const width = Math.max(...pairs.map(([from]) => from.length))
+  return pairs.map(([from, to]) => `${from.padEnd(width)}  ->  ${to}`)
+}
+
+function actor(gateway: Gateway, route: RouteConfig): string {
+  const state = gateway.tokenState(route.name)
+  if (state === undefined || !state.usable) return `nobody yet (${state?.label ?? route.credential.type})`
+  const { subject } = state
+  const who =
+    subject?.upn ??
+    subject?.preferred_username ??
+    (subject?.appid && `app ${subject.appid}`) ??
+    (subject?.oid && `object ${subject.oid}`) ??
+    'an identity the token does not name'
+  return `${who}  (${state.label}${subject?.tid ? `, tenant ${subject.tid}` : ''})`
+}
+
+function tokenLine(gateway: Gateway, route: RouteConfig): string {
+  const state = gateway.tokenState(route.name)
+  const name = route.audience ?? route.scope
+  if (state?.usable && state.expiresAt !== undefined) {
+    const refresh = state.refreshAt === undefined ? '' : `, refreshes about ${at(state.refreshAt)}`
+    return `${name}  expires ${at(state.expiresAt)}${refresh}`
+  }
+  const error = state?.lastError
+  if (error === undefined) return `${name}  none yet; the gateway keeps trying`
+  return `${name}  none: ${error.detail}  fix: ${error.remedy}  (the gateway keeps trying)`
+}
+
+function at(time: number): string {
+  return clockTime(new Date(time))
+}
+
+/** A harmless request that means something for the preset. */
+function tryLine(gateway: Gateway): string {
+  const [route] = gateway.config.routes
+  const base = `${gateway.url}${route!.path === '/' ? '' : route!.path}`
+  switch (route!.preset) {
+    case 'batch':
+      return `curl '${base}/jobs?maxresults=5${'api-version' in route!.query ? '' : '&api-version=2024-07-01.20.0'}'`
+    case 'ml-online':
+      return `curl ${base} -H 'content-type: application/json' -d '{"data":[[1,2,3]]}'`
+    case 'arm':
+      return `curl '${base}/subscriptions?api-version=2022-12-01'`
+    default:
+      return `curl ${base}/`
+  }
+}
+
+/** The effective routes, one line each, for `run --dry-run` and `check`. */
+export function describeRoutes(config: Config): string[] {
+  return config.routes.map(
+    route =>
+      `${route.name}  ${route.path}  ->  ${formatUpstream(route.upstream)}  preset ${route.preset}  scope ${route.scope}  credential ${route.credential.type}`,
+  )
+}
+
+function unique(lines: readonly string[]): string[] {
+  return [...new Set(lines)]
+}

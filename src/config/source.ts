@@ -1,0 +1,132 @@
+// A configuration file as text with places: parsed as YAML (JSON is a part of it), `${…}` expanded, and
+// every key and value findable again by line and column.
+
+import {
+  type Document,
+  isAlias,
+  isMap,
+  isScalar,
+  isSeq,
+  LineCounter,
+  type Node,
+  parseDocument,
+  visit,
+  type YAMLError,
+} from 'yaml'
+import { type InterpolationSources, interpolate } from './interpolate.ts'
+import type { ConfigPath } from './problems.ts'
+
+/** Where something stands; line and column from 1, length in characters. */
+export interface Place {
+  readonly line: number
+  readonly column: number
+  readonly length: number
+}
+
+export interface SourceProblem extends Place {
+  readonly message: string
+}
+
+export interface Source {
+  readonly text: string
+  /** The parsed document; undefined when its syntax is broken. */
+  readonly value: unknown
+  readonly problems: readonly SourceProblem[]
+  /** Variables the file asks for. */
+  readonly variables: ReadonlySet<string>
+  /** What came out of `${file:…}`: never to be repeated in a message. */
+  readonly secrets: readonly string[]
+  /** The place of a value or of its key; of the nearest setting around it when it is not written. */
+  locate(path: ConfigPath, atKey: boolean): Place
+}
+
+/** Parses a file and expands its strings. Broken syntax is a problem, not an exception. */
+export function parseSource(text: string, sources: InterpolationSources): Source {
+  const lines = new LineCounter()
+  const place = (start: number, end: number): Place => {
+    const { line, col } = lines.linePos(start)
+    return { line: Math.max(line, 1), column: Math.max(col, 1), length: Math.max(1, end - start) }
+  }
+  const variables = new Set<string>()
+  const secrets: string[] = []
+  const problems: SourceProblem[] = []
+  const source = { text, problems, variables, secrets }
+  let document: Document
+  let isBroken = false
+  try {
+    document = parseDocument(text, { lineCounter: lines, prettyErrors: false, strict: true })
+  } catch (error) {
+    problems.push({ ...place(0, 1), message: `cannot be read as YAML: ${messageOf(error)}` })
+    return { ...source, value: undefined, locate: () => place(0, 1) }
+  }
+  for (const error of [...document.errors, ...document.warnings]) {
+    const [start, end] = error.pos
+    problems.push({ ...place(start, end), message: syntaxMessage(error, text) })
+    isBroken ||= error.code !== 'DUPLICATE_KEY'
+  }
+  visit(document, {
+    Scalar(key, node) {
+      if (key === 'key' || typeof node.value !== 'string') return
+      const result = interpolate(node.value, sources)
+      node.value = result.value
+      for (const name of result.variables) variables.add(name)
+      secrets.push(...result.secrets)
+      const [start, end] = node.range ?? [0, 1]
+      for (const message of result.problems) problems.push({ ...place(start, end), message })
+    },
+  })
+  const locate = (path: ConfigPath, atKey: boolean) => place(...rangeOf(document, path, atKey))
+  if (isBroken) return { ...source, value: undefined, locate }
+  try {
+    return { ...source, value: document.toJS(), locate }
+  } catch (error) {
+    problems.push({ ...place(0, 1), message: `cannot be read as YAML: ${messageOf(error)}` })
+    return { ...source, value: undefined, locate }
+  }
+}
+
+function rangeOf(document: Document, path: ConfigPath, atKey: boolean): [number, number] {
+  let node = document.contents as unknown
+  let key: unknown
+  let found = 0
+  for (const part of path) {
+    const container = isAlias(node) ? node.resolve(document) : node
+    if (isMap(container)) {
+      const pair = container.items.find(item => isScalar(item.key) && String(item.key.value) === String(part))
+      if (pair === undefined) break
+      key = pair.key
+      node = pair.value
+    } else if (isSeq(container)) {
+      const item = container.items[Number(part)]
+      if (item === undefined) break
+      key = undefined
+      node = item
+    } else break
+    found++
+  }
+  if (found === path.length && !atKey) return span(node) ?? span(key) ?? [0, 1]
+  if (key !== undefined) return span(key) ?? [0, 1]
+  // A list item has no key: its first setting stands for it.
+  const container = isAlias(node) ? node.resolve(document) : node
+  return (isMap(container) ? span(container.items[0]?.key) : undefined) ?? span(node) ?? [0, 1]
+}
+
+/** The offsets of a node; undefined when it is empty. */
+function span(node: unknown): [number, number] | undefined {
+  const range = (node as Node | null | undefined)?.range
+  return range && range[1] > range[0] ? [range[0], range[1]] : undefined
+}
+
+function syntaxMessage(error: YAMLError, text: string): string {
+  if (error.code === 'DUPLICATE_KEY') {
+    const key = text.slice(...error.pos).split(/[:\s]/, 1)[0] ?? ''
+    return `"${key}" is written twice; remove one of them`
+  }
+  if (error.code === 'TAB_AS_INDENT') return 'a tab cannot indent in YAML; use spaces'
+  if (error.code === 'MULTIPLE_DOCS') return 'a second document begins here; keep one, without "---" between'
+  return `broken YAML: ${error.message}; check the indentation, quotes and brackets here`
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

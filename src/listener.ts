@@ -1,0 +1,201 @@
+// An open port or socket. Fastify is the server shell: it binds (both loopback families for
+// `localhost`), limits and closes; each request is taken over raw, before Fastify looks at its body.
+
+import { chmodSync } from 'node:fs'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { AddressInfo, Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import fastify, { type FastifyInstance } from 'fastify'
+import { isLoopbackHost } from './config/address.ts'
+import type { ListenAddress } from './config/config.ts'
+import { CommandError, EXIT, GatewayError, type GatewayErrorCode } from './errors.ts'
+
+/** How big a request head may be, both in the parser and in the guard. */
+export const MAX_HEADER_BYTES = 65_536
+
+/** Time a client has for its request head; uploads have no total limit. */
+const HEADERS_TIMEOUT_MS = 10_000
+/** Longer than the usual client and load balancer keep-alive, so that the client closes first. */
+const KEEP_ALIVE_MS = 65_000
+
+/** What the way of a request knows about where it came in. */
+export interface ListenerFacts {
+  readonly scheme: 'http' | 'https'
+  /** TCP port, or 0 for a Unix socket. */
+  readonly port: number
+  readonly kind: ListenAddress['kind']
+  /** The route whose own port this is; undefined for the listeners that serve all routes. */
+  readonly routeName: string | undefined
+}
+
+export interface ListenerOptions {
+  readonly address: ListenAddress
+  readonly routeName?: string
+  /** PEM texts: serve TLS. */
+  readonly tls?: { readonly cert: string; readonly key: string }
+  readonly serve: (request: IncomingMessage, response: ServerResponse, facts: ListenerFacts) => void
+  /** A request that never became one (bad syntax, CONNECT): counted, answered here. */
+  readonly refused?: (code: GatewayErrorCode) => void
+}
+
+export interface Listener {
+  readonly facts: ListenerFacts
+  /** `http://localhost:8656` or `unix:/path`. */
+  readonly url: string
+  /** Every bound address, such as `127.0.0.1:8656` and `[::1]:8656`. */
+  readonly addresses: readonly string[]
+  /** Stops accepting; open requests go on. Resolves when the last connection is gone. */
+  close(): Promise<void>
+  /** Cuts every connection. */
+  destroy(): void
+}
+
+/** Opens `address`. Throws a CommandError (exit 6) when it is taken. */
+export async function openListener(options: ListenerOptions): Promise<Listener> {
+  const { address, tls } = options
+  const app = createShell(options)
+  const facts = {
+    scheme: tls ? 'https' : 'http',
+    port: address.kind === 'tcp' ? address.port : 0,
+    kind: address.kind,
+    routeName: options.routeName,
+  } as { -readonly [K in keyof ListenerFacts]: ListenerFacts[K] }
+
+  app.addHook('onRequest', (request, reply) => {
+    reply.hijack()
+    options.serve(request.raw, reply.raw, facts)
+  })
+  try {
+    await app.listen(
+      address.kind === 'tcp' ? { host: address.host, port: address.port } : { path: address.path },
+    )
+  } catch (error) {
+    throw listenFailure(address, error)
+  }
+  if (address.kind === 'unix') chmodSync(address.path, 0o600)
+  else facts.port = (app.server.address() as AddressInfo).port
+
+  const isTcp = address.kind === 'tcp'
+  return {
+    facts,
+    url: isTcp ? `${facts.scheme}://${bracket(address.host)}:${facts.port}` : `unix:${address.path}`,
+    addresses: isTcp
+      ? (app.addresses() as AddressInfo[]).map(bound => `${bracket(bound.address)}:${bound.port}`)
+      : [address.path],
+    close: () => app.close(),
+    destroy: () => app.server.closeAllConnections(),
+  }
+}
+
+function createShell(options: ListenerOptions): FastifyInstance {
+  const limits = { maxHeaderSize: MAX_HEADER_BYTES, insecureHTTPParser: false, noDelay: true }
+  const shell = {
+    logger: false,
+    disableRequestLogging: true,
+    // One constant route: routing is ours, on the raw URL, and no URL can fail before the guard saw it.
+    rewriteUrl: () => '/',
+    exposeHeadRoutes: false,
+    forceCloseConnections: 'idle',
+    return503OnClosing: false,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    requestTimeout: 0,
+    connectionTimeout: 0,
+    clientErrorHandler: (error: Error, socket: Socket) => answerClientError(error, socket, options),
+  } as const
+  // The two calls differ in type only: fastify types the server by the presence of `https`.
+  const app = (options.tls
+    ? fastify({ ...shell, https: { ...limits, ...options.tls, minVersion: 'TLSv1.2' } })
+    : fastify({ ...shell, http: limits })) as unknown as FastifyInstance<Server>
+
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('*', (_request, payload, done) => done(null, payload))
+  app.setNotFoundHandler(() => {})
+
+  const { server } = app
+  server.headersTimeout = HEADERS_TIMEOUT_MS
+  // Node 20 drops headers beyond this count without a word; the guard counts them itself.
+  server.maxHeadersCount = 0
+  const loopbackOnly = options.address.kind === 'tcp' && isLoopbackHost(options.address.host)
+  server.on('connection', (socket: Socket) => {
+    if (loopbackOnly && !isLoopbackPeer(socket.remoteAddress)) socket.destroy()
+  })
+  server.on('connect', (_request: IncomingMessage, socket: Duplex) => {
+    const error = new GatewayError(
+      'method_not_allowed',
+      'CONNECT is not served: the gateway is not a forward proxy.',
+      'Use the gateway as the base URL instead, for example http://localhost:8656/.',
+      { headers: { allow: 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS' } },
+    )
+    options.refused?.(error.code)
+    endRaw(socket, error)
+  })
+  return app
+}
+
+/** What Node's parser refused. The socket may already be gone. */
+function answerClientError(
+  error: Error & { code?: string },
+  socket: Socket,
+  { refused }: ListenerOptions,
+): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy()
+    return
+  }
+  const answer =
+    error.code === 'HPE_HEADER_OVERFLOW'
+      ? new GatewayError(
+          'headers_too_large',
+          `The request head is larger than ${MAX_HEADER_BYTES} bytes.`,
+          'Send fewer or smaller headers, or a shorter URL.',
+        )
+      : new GatewayError(
+          'bad_request_target',
+          error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
+            ? `The request head did not arrive within ${HEADERS_TIMEOUT_MS / 1000} s.`
+            : 'This is not a valid HTTP/1.1 request.',
+          'Speak plain HTTP/1.1 to this port (https only if `tls` is configured).',
+        )
+  refused?.(answer.code)
+  endRaw(socket, answer)
+}
+
+function endRaw(socket: Duplex, error: GatewayError): void {
+  const body = JSON.stringify(error.problem('-'))
+  const headers = Object.entries(error.headers).map(([name, value]) => `${name}: ${value}\r\n`)
+  socket.on('error', () => {})
+  socket.end(
+    `HTTP/1.1 ${error.status} ${error.code}\r\nconnection: close\r\n` +
+      `content-type: application/problem+json\r\nx-entra-proxy-error: ${error.code}\r\n${headers.join('')}` +
+      `content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  )
+}
+
+function listenFailure(address: ListenAddress, error: unknown): CommandError {
+  const where = address.kind === 'tcp' ? `${bracket(address.host)}:${address.port}` : address.path
+  const code = (error as NodeJS.ErrnoException).code
+  if (code === 'EADDRINUSE') {
+    return new CommandError(
+      EXIT.addressInUse,
+      `${where} is already in use`,
+      'Stop the program that holds it, or choose another address with --port N or --listen HOST:PORT (--admin-listen for the admin port); port 0 takes a free one.',
+      { cause: error },
+    )
+  }
+  return new CommandError(
+    EXIT.failure,
+    `cannot listen on ${where}: ${code ?? String(error)}`,
+    code === 'EACCES'
+      ? 'Choose a port above 1023, or a directory this user may write to.'
+      : 'Check the address with --listen HOST:PORT; `localhost:8656` is the default.',
+    { cause: error },
+  )
+}
+
+function isLoopbackPeer(address: string | undefined): boolean {
+  return address !== undefined && (address === '::1' || /^(::ffff:)?127\./.test(address))
+}
+
+function bracket(host: string): string {
+  return host.includes(':') ? `[${host}]` : host
+}

@@ -1,0 +1,95 @@
+// The request's body on its way to the upstream: streamed with back-pressure, counted, limited, and
+// kept while it is small, so that the request can be sent a second time.
+
+import type { IncomingMessage } from 'node:http'
+import { Readable } from 'node:stream'
+import { GatewayError } from '../errors.ts'
+
+/** Bodies up to this size are kept for one replay. */
+export const REPLAY_BYTES = 1_048_576
+
+/** True when the request has a body: RFC 9112 section 6.3. */
+export function hasBody(request: IncomingMessage): boolean {
+  const length = request.headers['content-length']
+  return request.headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0')
+}
+
+/**
+ * A stream of its own, because the forwarding library destroys the body it was given when an answer
+ * comes early, and that must not take the client's connection with it.
+ */
+export class RequestBody extends Readable {
+  readonly #request: IncomingMessage
+  readonly #maxBytes: number
+  #kept: Buffer[] | undefined
+  #bytes = 0
+  #complete = false
+
+  /** Throws `body_too_large` when the announced length already is. */
+  constructor(request: IncomingMessage, maxBytes: number) {
+    super({ highWaterMark: 65_536 })
+    const announced = Number(request.headers['content-length'] ?? 0)
+    if (announced > maxBytes) throw tooLarge(maxBytes)
+    this.#request = request
+    this.#maxBytes = maxBytes
+    this.#kept = announced > REPLAY_BYTES ? undefined : []
+    request.on('data', this.#onData).on('end', this.#onEnd).on('close', this.#onClose).pause()
+  }
+
+  /** Bytes that came from the client so far. */
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  /** The whole body, when it has arrived and was small enough to keep. */
+  get replay(): Buffer | undefined {
+    return this.#complete && this.#kept !== undefined ? Buffer.concat(this.#kept) : undefined
+  }
+
+  override _read(): void {
+    this.#request.resume()
+  }
+
+  override _destroy(error: Error | null, callback: (error: Error | null) => void): void {
+    this.#request.off('data', this.#onData).off('end', this.#onEnd).off('close', this.#onClose)
+    callback(error)
+  }
+
+  readonly #onData = (chunk: Buffer): void => {
+    this.#bytes += chunk.length
+    if (this.#bytes > this.#maxBytes) {
+      this.destroy(tooLarge(this.#maxBytes))
+      return
+    }
+    if (this.#kept !== undefined) {
+      if (this.#bytes > REPLAY_BYTES) this.#kept = undefined
+      else this.#kept.push(chunk)
+    }
+    if (!this.push(chunk)) this.#request.pause()
+  }
+
+  readonly #onEnd = (): void => {
+    this.#complete = true
+    this.push(null)
+  }
+
+  readonly #onClose = (): void => {
+    if (!this.#complete) this.destroy(new ClientGone())
+  }
+}
+
+/** The client left in the middle of its request. There is nobody to answer. */
+export class ClientGone extends Error {
+  constructor() {
+    super('the client closed the connection')
+    this.name = 'ClientGone'
+  }
+}
+
+function tooLarge(maxBytes: number): GatewayError {
+  return new GatewayError(
+    'body_too_large',
+    `The request body is larger than the ${maxBytes} bytes this route takes.`,
+    'Send a smaller body, or raise `limits.maxBody` of this route.',
+  )
+}
