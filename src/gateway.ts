@@ -3,6 +3,7 @@
 
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import { createSecureContext, rootCertificates, type SecureContext } from 'node:tls'
 import type { RouteHealth } from './admin/health.ts'
 import { createMetrics, type Metrics } from './admin/metrics.ts'
@@ -109,7 +110,12 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     const key = JSON.stringify(settings)
     let credential = credentials.get(key)
     if (credential === undefined) {
-      credential = createCredential(settings, { env, clock, readFile: readText, ca: trust.pem })
+      credential = createCredential(settings, {
+        env,
+        clock,
+        readFile: path => readFile(path, 'utf8'),
+        ca: trust.pem,
+      })
       credentials.set(key, credential)
     }
     return credential

@@ -63,6 +63,7 @@ export async function openListener(options: ListenerOptions): Promise<Listener> 
 
   app.addHook('onRequest', (request, reply) => {
     reply.hijack()
+    request.raw.url = request.originalUrl
     options.serve(request.raw, reply.raw, facts)
   })
   try {

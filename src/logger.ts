@@ -94,20 +94,19 @@ function formatAccess(exchange: Exchange, color: boolean): string {
   const statusColor = status >= 500 ? 'red' : status >= 400 ? 'yellow' : 'green'
   const notes = [exchange.errorCode, exchange.retry, exchange.aborted && 'client left', exchange.cut && 'cut']
   const note = notes.filter(Boolean).join(', ')
-  return (
-    [
-      paint(clockTime(new Date()), 'dim', color),
-      paint(exchange.aborted && status === 0 ? '---' : String(status), statusColor, color),
-      (request.method ?? '').padEnd(6),
-      `${escapeControl(maskUrl(exchange.url))}  `,
-      paint(
-        `${formatMs(exchange.endedAt - exchange.startedAt)}  ${formatBytes(exchange.responseBytes)}`,
-        'dim',
-        color,
-      ),
-      ...(note === '' ? [] : [paint(note, statusColor, color)]),
-    ].join('  ') + '\n'
-  )
+  const parts = [
+    paint(clockTime(new Date()), 'dim', color),
+    paint(exchange.aborted && status === 0 ? '---' : String(status), statusColor, color),
+    (request.method ?? '').padEnd(6),
+    `${escapeControl(maskUrl(exchange.url))}  `,
+    paint(
+      `${formatMs(exchange.endedAt - exchange.startedAt)}  ${formatBytes(exchange.responseBytes)}`,
+      'dim',
+      color,
+    ),
+    ...(note === '' ? [] : [paint(note, statusColor, color)]),
+  ]
+  return `${parts.join('  ')}\n`
 }
 
 /** A pino line for people: time, level unless info, message, fields. */
@@ -120,19 +119,17 @@ function formatEvent(line: string, color: boolean): string {
         `${name}=${typeof value === 'string' ? escapeControl(value) : JSON.stringify(value)}`,
     )
   const levelColor = level === 'error' ? 'red' : level === 'warn' ? 'yellow' : 'cyan'
-  return (
-    [
-      paint(clockTime(new Date(String(time))), 'dim', color),
-      ...(level === 'info' ? [] : [paint(String(level), levelColor, color)]),
-      escapeControl(String(msg)),
-      ...(shown.length === 0 ? [] : [paint(shown.join('  '), 'dim', color)]),
-    ].join('  ') + '\n'
-  )
+  const parts = [
+    paint(clockTime(new Date(String(time))), 'dim', color),
+    ...(level === 'info' ? [] : [paint(String(level), levelColor, color)]),
+    escapeControl(String(msg)),
+    ...(shown.length === 0 ? [] : [paint(shown.join('  '), 'dim', color)]),
+  ]
+  return `${parts.join('  ')}\n`
 }
 
 /** Control characters could rewrite the terminal; they are shown as escapes. */
 function escapeControl(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control bytes are what it looks for
   return text.replace(
     /[\x00-\x1f\x7f-\x9f\u2028\u2029]/g,
     c => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`,

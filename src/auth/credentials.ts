@@ -1,6 +1,7 @@
 // Makes each credential of the configuration from the identity library. The only file that imports the library,
 // and only at the first acquisition, because loading it takes longer than starting the gateway.
 
+import { createHash } from 'node:crypto'
 import { rootCertificates } from 'node:tls'
 import type { TokenCredential } from '@azure/identity'
 import type { Clock } from '../clock.ts'
@@ -46,7 +47,7 @@ function createNamed(
   const acquire = ACQUIRERS[type](config, deps)
   const { label, identity } = describeIdentity(config, type, deps.env)
   return {
-    key: JSON.stringify([type, ...identity]),
+    key: JSON.stringify([type, ...identity, fingerprint(deps.ca)]),
     type,
     label,
     // An async function, so that whatever is thrown becomes a rejection.
@@ -339,6 +340,11 @@ function staticToken(config: CredentialConfig, deps: CredentialDeps): Acquire {
     const token = await readLine(tokenFile, 'tokenFile', deps)
     return { token, expiresAt: tokenExpiry(token) ?? deps.clock.now() + OPAQUE_TOKEN_LIFE_MS }
   }
+}
+
+/** Makes a changed CA file a different credential, so that a reload takes it. */
+function fingerprint(ca: readonly string[] = []): string {
+  return ca.length === 0 ? '' : createHash('sha256').update(ca.join('\n')).digest('hex').slice(0, 16)
 }
 
 // --- auto

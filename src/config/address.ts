@@ -45,10 +45,14 @@ export function parseListen(text: string): Parsed<ListenAddress> {
 function parseSocketPath(text: string): Parsed<ListenAddress> {
   const path = text.slice('unix:'.length)
   if (!path.startsWith('/') || path.endsWith('/') || path.includes('\0')) {
-    return refuse(`${show(text)} is not a socket; write unix: and an absolute path, such as unix:/run/entra-proxy.sock`)
+    return refuse(
+      `${show(text)} is not a socket; write unix: and an absolute path, such as unix:/run/entra-proxy.sock`,
+    )
   }
   if (Buffer.byteLength(path) > MAX_SOCKET_PATH) {
-    return refuse(`the socket path is longer than the ${MAX_SOCKET_PATH} bytes a system takes; choose a shorter one`)
+    return refuse(
+      `the socket path is longer than the ${MAX_SOCKET_PATH} bytes a system takes; choose a shorter one`,
+    )
   }
   return { value: { kind: 'unix', path } }
 }
@@ -98,7 +102,8 @@ function sharesAddress(a: string, b: string): boolean {
   const everyB = b === '0.0.0.0' || b === '::'
   if (everyA && everyB) return true
   // A wildcard holds the addresses of this machine; of the other hosts only loopback is known to be one.
-  if (everyA || everyB) return isLoopbackHost(everyA ? b : a) || isIPv4(everyA ? b : a) || isIPv6(everyA ? b : a)
+  if (everyA || everyB)
+    return isLoopbackHost(everyA ? b : a) || isIPv4(everyA ? b : a) || isIPv6(everyA ? b : a)
   const localhost = (one: string, other: string) =>
     one === 'localhost' && (other === '127.0.0.1' || other === '::1')
   return localhost(a, b) || localhost(b, a)
@@ -120,22 +125,30 @@ export function parseUpstream(text: string): Parsed<Upstream> {
   }
   if (authority === '') return refuse(`${show(text)} has no host; write https://host or https://host/path`)
   if (authority.includes('@')) {
-    return refuse('a user name or password does not belong here; write https://host and choose a credential instead')
+    return refuse(
+      'a user name or password does not belong here; write https://host and choose a credential instead',
+    )
   }
   const match = /^(\[[^\]]*\]|[^:]*)(?::(.*))?$/s.exec(authority)
-  if (match === null) return refuse(`${show(authority)} is not a host; write https://host or https://host:port`)
+  if (match === null)
+    return refuse(`${show(authority)} is not a host; write https://host or https://host:port`)
   const host = parseHost(match[1]!)
   if ('problem' in host) return host
   const port = match[2] === undefined ? undefined : parsePort(match[2])
   if (port !== undefined && 'problem' in port) return port
   if (/[?#]/.test(rest)) {
-    return refuse('a query or fragment does not belong here; write the URL up to its path, and fixed parameters under "query"')
+    return refuse(
+      'a query or fragment does not belong here; write the URL up to its path, and fixed parameters under "query"',
+    )
   }
   const path = rest.replace(/\/$/, '')
   if (!UPSTREAM_PATH.test(path)) {
-    return refuse(`the path ${show(rest)} has empty segments or characters that need escaping; write /segment/segment`)
+    return refuse(
+      `the path ${show(rest)} has empty segments or characters that need escaping; write /segment/segment`,
+    )
   }
-  if (hasDotSegment(path)) return refuse(`the path ${show(rest)} has dot segments; write the path they lead to`)
+  if (hasDotSegment(path))
+    return refuse(`the path ${show(rest)} has dot segments; write the path they lead to`)
   const isDefault = port === undefined || port.value === (protocol === 'https' ? 443 : 80)
   const withPort = isDefault ? host.value : `${host.value}:${port.value}`
   return {
@@ -173,7 +186,9 @@ export function parseHost(text: string): Parsed<string> {
   }
   const ascii = toASCII(text)
   if (ascii === undefined) {
-    return refuse(`${show(text)} has characters that only look like ASCII ones; write the host name in plain letters`)
+    return refuse(
+      `${show(text)} has characters that only look like ASCII ones; write the host name in plain letters`,
+    )
   }
   if (ascii.endsWith('.')) return refuse(`${show(text)} ends in a dot; write the host name without it`)
   const labels = ascii.split('.')
@@ -190,10 +205,8 @@ export function parseHost(text: string): Parsed<string> {
 
 /** The ASCII form of a host name; undefined when a label only *maps* to ASCII (full-width letters, `。`). */
 function toASCII(text: string): string | undefined {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: everything ASCII is meant
   if (/^[\x00-\x7f]*$/.test(text)) return text.toLowerCase()
   const labels = text.split('.').map(label => {
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: everything ASCII is meant
     if (/^[\x00-\x7f]*$/.test(label)) return label.toLowerCase()
     const ascii = domainToASCII(label)
     return ascii.startsWith('xn--') && !ascii.includes('.') ? ascii : undefined

@@ -52,7 +52,9 @@ export function resolveCredential(
   for (const key of Object.keys(given)) {
     if (known.includes(key)) continue
     const takes = known.length === 0 ? 'nothing besides its type' : known.join(', ')
-    report([...at, key], `credential ${type} does not take it; remove it (it takes ${takes})`, { atKey: true })
+    report([...at, key], `credential ${type} does not take it; remove it (it takes ${takes})`, {
+      atKey: true,
+    })
   }
   for (const key of shape.needs) {
     if (!(key in given)) report([...at, key], `credential ${type} needs ${key}; add it here`, { atKey: true })
@@ -77,9 +79,15 @@ function checkIdentity(settings: CredentialSettings, at: ConfigPath, report: Rep
     })
   }
   if (tenantId !== undefined && !/^[A-Za-z0-9.-]+$/.test(tenantId)) {
-    report([...at, 'tenantId'], `"${tenantId}" is not a tenant; write its id or a domain such as contoso.onmicrosoft.com`)
+    report(
+      [...at, 'tenantId'],
+      `"${tenantId}" is not a tenant; write its id or a domain such as contoso.onmicrosoft.com`,
+    )
   } else if (type === 'client-secret' && /^(common|organizations|consumers)$/i.test(tenantId ?? '')) {
-    report([...at, 'tenantId'], `an application signs in to one tenant, not to "${tenantId}"; write the tenant's id`)
+    report(
+      [...at, 'tenantId'],
+      `an application signs in to one tenant, not to "${tenantId}"; write the tenant's id`,
+    )
   }
   // RFC 6749 section 3.2: the token endpoint is only ever called over TLS.
   if (authorityHost !== undefined && !/^https:\/\/[^/?#@\s\\]+\/?$/i.test(authorityHost)) {

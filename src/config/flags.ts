@@ -94,7 +94,10 @@ export function mergeSettings(flags: RunFlags, env: Environment): MergedSettings
     if (hasRoutes && (name === 'route' || name === 'upstream')) continue
     const parsed = parseVariable(name, value)
     if (parsed === undefined) {
-      problems.push({ path: variable, message: `${JSON.stringify(value)} is neither true nor false; write one of them` })
+      problems.push({
+        path: variable,
+        message: `${JSON.stringify(value)} is neither true nor false; write one of them`,
+      })
     } else {
       settings[name] = { value: parsed, from: variable }
     }
@@ -121,7 +124,8 @@ export function unknownVariables(env: Environment, used: ReadonlySet<string>): C
     .filter(([name]) => name.startsWith('ENTRA_PROXY_') && !VARIABLES.has(name))
     .filter(([name, value]) => !used.has(name) && name !== URL_VARIABLE && !isServiceLink(name, value ?? ''))
     .map(([name]) => {
-      const hint = didYouMean(name, [...VARIABLES.keys()]) || '; remove it, or see the list in `entra-proxy help run`'
+      const hint =
+        didYouMean(name, [...VARIABLES.keys()]) || '; remove it, or see the list in `entra-proxy help run`'
       return { path: name, message: `unknown variable${hint}` }
     })
 }
@@ -134,7 +138,10 @@ const URL_VARIABLE = 'ENTRA_PROXY_URL'
  * gives ENTRA_PROXY_SERVICE_HOST, ENTRA_PROXY_PORT=tcp://10.0.0.1:8656 and more. None of it is for us.
  */
 function isServiceLink(name: string, value: string): boolean {
-  return /^ENTRA_PROXY_(SERVICE|PORT)_/.test(name) || (name === 'ENTRA_PROXY_PORT' && /^(tcp|udp|sctp):/.test(value))
+  return (
+    /^ENTRA_PROXY_(SERVICE|PORT)_/.test(name) ||
+    (name === 'ENTRA_PROXY_PORT' && /^(tcp|udp|sctp):/.test(value))
+  )
 }
 
 function parseVariable(name: FlagName, value: string): unknown {

@@ -16,7 +16,13 @@ export type Report = (
 /** `routes[0].query.api-version`; keys that would confuse are quoted. */
 export function formatPath(path: ConfigPath): string {
   return path
-    .map(part => (typeof part === 'number' ? `[${part}]` : /^[\w$-]+$/.test(part) ? `.${part}` : `[${JSON.stringify(part)}]`))
+    .map(part =>
+      typeof part === 'number'
+        ? `[${part}]`
+        : /^[\w$-]+$/.test(part)
+          ? `.${part}`
+          : `[${JSON.stringify(part)}]`,
+    )
     .join('')
     .replace(/^\./, '')
 }

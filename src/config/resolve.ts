@@ -70,18 +70,25 @@ function resolveListen({ document, port, report, reportFlag }: ResolveInput): Li
   const isList = Array.isArray(document.listen)
   const texts = isList ? (document.listen as string[]) : [document.listen as string]
   const addresses = texts.flatMap((text, i) => {
-    const address = valueOf(parseListen(text), isList ? ['listen', i] : ['listen'], report)
+    const address = accept(parseListen(text), isList ? ['listen', i] : ['listen'], report)
     return address === undefined ? [] : [address]
   })
   if (port === undefined) return addresses
-  const number = typeof port.value === 'number' ? port.value : /^\d{1,5}$/.test(port.value) ? Number(port.value) : -1
+  const number =
+    typeof port.value === 'number' ? port.value : /^\d{1,5}$/.test(port.value) ? Number(port.value) : -1
   if (!Number.isInteger(number) || number < 0 || number > 65_535) {
-    reportFlag(port.from, `${JSON.stringify(port.value)} is not a port; write 0 to 65535 (0 takes a free one)`)
+    reportFlag(
+      port.from,
+      `${JSON.stringify(port.value)} is not a port; write 0 to 65535 (0 takes a free one)`,
+    )
     return addresses
   }
   const first = addresses[0]
   if (first?.kind === 'unix') {
-    reportFlag(port.from, `the first listener is a socket and has no port; write --listen localhost:${number}`)
+    reportFlag(
+      port.from,
+      `the first listener is a socket and has no port; write --listen localhost:${number}`,
+    )
     return addresses
   }
   return first === undefined ? addresses : [{ ...first, port: number }, ...addresses.slice(1)]
@@ -92,7 +99,7 @@ function resolveAdmin({ admin }: ConfigDocument, report: Report): ListenAddress 
     report(['admin', 'inspector'], 'the inspector is not available in this version; write off, or remove it')
   }
   if (admin.listen === 'off') return undefined
-  return valueOf(parseListen(admin.listen), ['admin', 'listen'], report)
+  return accept(parseListen(admin.listen), ['admin', 'listen'], report)
 }
 
 interface PlacedRoute {
@@ -120,7 +127,10 @@ function resolveRoutes(
       report([...at, 'path'], `routes[${twin}] has the path "${route.path}" too; give each route its own`)
     } else if (namesake !== undefined) {
       const made = route.name === undefined ? ', made from its path,' : ''
-      report([...at, 'name'], `the name "${name}"${made} is that of routes[${namesake}] too; write another name`)
+      report(
+        [...at, 'name'],
+        `the name "${name}"${made} is that of routes[${namesake}] too; write another name`,
+      )
     }
     byPath.set(route.path, twin ?? i)
     byName.set(name, namesake ?? i)
@@ -139,7 +149,7 @@ function resolveRoute(
   report: Report,
 ): RouteConfig | undefined {
   const upstream = resolveUpstream(route.upstream, [...at, 'upstream'], report)
-  const listen = route.listen && valueOf(parseListen(route.listen), [...at, 'listen'], report)
+  const listen = route.listen && accept(parseListen(route.listen), [...at, 'listen'], report)
   const target = upstream && resolveTokenTarget(route, upstream, at, report)
   const rules = {
     credential:
@@ -147,7 +157,12 @@ function resolveRoute(
         ? defaultCredential
         : resolveCredential(route.credential, [...at, 'credential'], file, report),
     requestHeaders: resolveHeaderRules(route.requestHeaders, 'request', [...at, 'requestHeaders'], report),
-    responseHeaders: resolveHeaderRules(route.responseHeaders, 'response', [...at, 'responseHeaders'], report),
+    responseHeaders: resolveHeaderRules(
+      route.responseHeaders,
+      'response',
+      [...at, 'responseHeaders'],
+      report,
+    ),
     timeouts: resolveTimeouts(route, target?.preset.responseTimeoutMs ?? 0, [...at, 'timeouts'], report),
     limits: resolveLimits(route, [...at, 'limits'], report),
   }
@@ -175,7 +190,7 @@ function resolveRoute(
 }
 
 function resolveUpstream(text: string, at: ConfigPath, report: Report): Upstream | undefined {
-  const upstream = valueOf(parseUpstream(text), at, report)
+  const upstream = accept(parseUpstream(text), at, report)
   if (upstream === undefined) return undefined
   if (upstream.origin.startsWith('http:') && !isLoopbackHost(upstream.hostname)) {
     report(
@@ -236,9 +251,15 @@ function checkPatterns(patterns: readonly string[], at: ConfigPath, report: Repo
     if (!pattern.startsWith('/')) {
       report([...at, i], `"${pattern}" does not begin with a slash; write "/${pattern}"`)
     } else if (hasDotSegment(pattern)) {
-      report([...at, i], `"${pattern}" has dot segments, which are never let through; write the path they lead to`)
+      report(
+        [...at, i],
+        `"${pattern}" has dot segments, which are never let through; write the path they lead to`,
+      )
     } else if (!/^[!-~]+$/.test(pattern) || /[?#\\]/.test(pattern)) {
-      report([...at, i], `"${pattern}" is no path pattern; write a path as it is sent, with * for one segment and ** for any number`)
+      report(
+        [...at, i],
+        `"${pattern}" is no path pattern; write a path as it is sent, with * for one segment and ** for any number`,
+      )
     }
   }
 }
@@ -254,8 +275,7 @@ function checkQuery(query: Readonly<Record<string, string>>, at: ConfigPath, rep
 
 /** No control characters, and nothing encodeURIComponent would throw on. */
 function isEncodable(text: string): boolean {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-  return !/[\x00-\x1f\x7f]/.test(text) && text.isWellFormed()
+  return !/[\x00-\x1f\x7f]/.test(text) && !/\p{Surrogate}/u.test(text)
 }
 
 function resolveOutbound({ outbound }: ConfigDocument, file: (name: string) => string, report: Report) {
@@ -370,12 +390,15 @@ function duration(text: string, at: ConfigPath, report: Report): number {
   const ms = parseDuration(text) ?? 0
   if (ms <= 0) report(at, `"${text}" is no time at all; write at least 1ms`)
   if (ms > MAX_DURATION_MS) {
-    report(at, `"${text}" is more than a timer can wait; write at most ${formatDuration(MAX_DURATION_MS - (MAX_DURATION_MS % 3_600_000))}`)
+    report(
+      at,
+      `"${text}" is more than a timer can wait; write at most ${formatDuration(MAX_DURATION_MS - (MAX_DURATION_MS % 3_600_000))}`,
+    )
   }
   return ms
 }
 
-function valueOf<T>(parsed: Parsed<T>, at: ConfigPath, report: Report): T | undefined {
+function accept<T>(parsed: Parsed<T>, at: ConfigPath, report: Report): T | undefined {
   if ('value' in parsed) return parsed.value
   report(at, parsed.problem)
   return undefined

@@ -143,7 +143,7 @@ const Route = Type.Object(
     }),
     listen: Type.Optional(
       text(
-        "The route's own address, where it is mounted at \"/\", for clients that drop the path of a base URL.",
+        'The route\'s own address, where it is mounted at "/", for clients that drop the path of a base URL.',
         'localhost:8660',
       ),
     ),
@@ -226,8 +226,12 @@ const ConfigFile = Type.Object(
     ),
     credential: Type.Union(Credential.anyOf, {
       default: 'auto',
-      examples: ['managed-identity', { type: 'managed-identity', clientId: '11111111-2222-3333-4444-555555555555' }],
-      description: 'The credential of every route that has none of its own: a type, or an object with a type.',
+      examples: [
+        'managed-identity',
+        { type: 'managed-identity', clientId: '11111111-2222-3333-4444-555555555555' },
+      ],
+      description:
+        'The credential of every route that has none of its own: a type, or an object with a type.',
     }),
     routes: Type.Optional(Type.Array(Route, { minItems: 1, description: 'What leads where.' })),
     token: Type.Object(
@@ -240,7 +244,10 @@ const ConfigFile = Type.Object(
     outbound: Type.Object(
       {
         caFile: Type.Optional(
-          text('PEM file of further certificate authorities, for upstreams and Entra alike.', '/etc/ssl/corp-ca.pem'),
+          text(
+            'PEM file of further certificate authorities, for upstreams and Entra alike.',
+            '/etc/ssl/corp-ca.pem',
+          ),
         ),
         proxy: Type.Optional(
           text('Corporate proxy. Not available in this version.', 'http://proxy.corp.example:3128'),
@@ -262,7 +269,8 @@ const ConfigFile = Type.Object(
         allowedHosts: Type.Array(Type.String({ minLength: 1 }), {
           default: [],
           examples: [['gateway.internal', 'gateway.internal:8656']],
-          description: 'Host header values accepted beyond localhost, 127.0.0.1 and [::1]: name or name:port.',
+          description:
+            'Host header values accepted beyond localhost, 127.0.0.1 and [::1]: name or name:port.',
         }),
         allowedOrigins: Type.Array(Type.String({ minLength: 1 }), {
           default: [],
@@ -272,7 +280,8 @@ const ConfigFile = Type.Object(
         forwardedRequests: Type.Enum(['reject', 'strip'], {
           type: 'string',
           default: 'reject',
-          description: 'What happens to a request that came through another proxy (X-Forwarded-*, Forwarded, Via).',
+          description:
+            'What happens to a request that came through another proxy (X-Forwarded-*, Forwarded, Via).',
         }),
         clientKey: Type.Optional(
           Type.Object(
@@ -299,7 +308,8 @@ const ConfigFile = Type.Object(
         inspector: Type.Enum(['auto', 'on', 'off'], {
           type: 'string',
           default: 'auto',
-          description: 'The request inspector. Not available in this version: only auto or off, and auto is off.',
+          description:
+            'The request inspector. Not available in this version: only auto or off, and auto is off.',
         }),
       },
       { ...closed, default: {}, description: 'The admin listener.' },
@@ -406,7 +416,9 @@ let compiled: ValidateFunction | undefined
 
 /** Compiled at first use only: `version` and `help` need none. */
 function validator(): ValidateFunction {
-  compiled ??= new Ajv({ allErrors: true, useDefaults: true, strict: true, verbose: true }).compile(ConfigFile)
+  compiled ??= new Ajv({ allErrors: true, useDefaults: true, strict: true, verbose: true }).compile(
+    ConfigFile,
+  )
   return compiled
 }
 
@@ -463,7 +475,11 @@ function toProblem(error: ErrorObject): SchemaProblem {
       return { path: [...path, key], atKey: true, message: `unknown setting${hint}` }
     }
     case 'required':
-      return { path: [...path, params['missingProperty'] as string], atKey: true, message: 'is missing; add it here' }
+      return {
+        path: [...path, params['missingProperty'] as string],
+        atKey: true,
+        message: 'is missing; add it here',
+      }
     case 'enum':
       return { path, atKey: false, message: enumMessage(error.data, schema.enum ?? []) }
     case 'const':

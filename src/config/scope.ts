@@ -31,7 +31,9 @@ export function resolveTokenTarget(
 ): TokenTarget | undefined {
   const presetName = route.preset === 'auto' ? recognisePreset(upstream) : route.preset
   const preset = PRESETS[presetName]
-  const hostProblem = route.trustUpstream ? undefined : refusePort(upstream) ?? refusePreset(presetName, upstream)
+  const hostProblem = route.trustUpstream
+    ? undefined
+    : (refusePort(upstream) ?? refusePreset(presetName, upstream))
   if (hostProblem !== undefined) report([...at, hostProblem.key], hostProblem.message)
   if (route.scope !== undefined) {
     const problem = refuseScope(route.scope)
@@ -43,7 +45,8 @@ export function resolveTokenTarget(
   }
   const scope = route.scope ?? preset.scope
   if (scope === undefined) {
-    if (hostProblem === undefined) report([...at, 'scope'], missingScope(route.preset, upstream), { atKey: true })
+    if (hostProblem === undefined)
+      report([...at, 'scope'], missingScope(route.preset, upstream), { atKey: true })
     return undefined
   }
   if (hostProblem === undefined && !route.trustUpstream) {
@@ -86,7 +89,8 @@ function refuseScope(scope: string): string | undefined {
     const proposal = audienceOfScope(scope)?.scope ?? `${scope.replace(/\/$/, '')}/.default`
     return `"${scope}" does not end in /.default; write ${proposal}`
   }
-  if (/^([a-z][a-z0-9+.-]*:\/\/[^/?#@\s]+|[0-9a-fA-F-]{36})(\/[!-~]*)?\/\.default$/i.test(scope)) return undefined
+  if (/^([a-z][a-z0-9+.-]*:\/\/[^/?#@\s]+|[0-9a-fA-F-]{36})(\/[!-~]*)?\/\.default$/i.test(scope))
+    return undefined
   return `"${scope}" names no resource; write https://host/.default, api://application-id/.default or application-id/.default`
 }
 
@@ -102,7 +106,10 @@ function warnOfSlash(scope: string, at: ConfigPath, report: Report): void {
 }
 
 function missingScope(preset: RouteDocument['preset'], upstream: Upstream): string {
-  const why = preset === 'auto' ? `the host ${upstream.host} does not say which token it takes` : `preset ${preset} has no scope of its own`
+  const why =
+    preset === 'auto'
+      ? `the host ${upstream.host} does not say which token it takes`
+      : `preset ${preset} has no scope of its own`
   const owner = audienceOfHost(upstream.hostname)
   const proposal =
     owner?.scope === undefined

@@ -108,9 +108,8 @@ export class JsonLinkRewriter {
   #expect(chunk: Buffer, from: number, byte: number, next: State): number {
     const at = skip(chunk, from, isSpace)
     if (at === chunk.length) return at
-    const came = chunk[at] === byte
-    this.#state = came ? next : 'search'
-    return came ? at + 1 : at
+    this.#state = chunk[at] === byte ? next : 'search'
+    return at + 1
   }
 
   #takeValue(chunk: Buffer, at: number): number {

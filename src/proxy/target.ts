@@ -9,9 +9,7 @@ const DOT_SEGMENT = /(?:^|\/)\.{1,2}(?:\/|$)/
 const BROKEN_ESCAPE = /%(?![0-9A-Fa-f]{2})/
 const ENCODED_CONTROL = /%(?:[01][0-9A-Fa-f]|7[Ff])/
 const ENCODED_SEPARATOR = /%(?:2[Ff]|5[Cc])/
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control bytes are what it looks for
 const NOT_URL_BYTE = /[\x00-\x20\x7f-\uffff#\\]/
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control bytes are what it looks for
 const NOT_QUERY_BYTE = /[\x00-\x20\x7f-\uffff#]/
 
 export interface SplitTarget {

@@ -2,7 +2,7 @@
 
 import type { Clock } from '../clock.ts'
 import type { ResourceFaults } from './faults.ts'
-import type { Exchange } from './server.ts'
+import type { Exchange } from './exchange.ts'
 import type { TokenClaims, TokenIssuer } from './tokens.ts'
 
 export type RefusalReason =

@@ -3,7 +3,7 @@
 
 import { randomUUID } from 'node:crypto'
 import type { Clock } from '../clock.ts'
-import type { Answer, Exchange, Service } from './server.ts'
+import type { Answer, Exchange, Service } from './exchange.ts'
 import { answerWithToken, json } from './token-answers.ts'
 import { decodePayload, type Subject, type TokenIssuer } from './tokens.ts'
 

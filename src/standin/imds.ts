@@ -1,7 +1,7 @@
 // The managed identity endpoints of the stand-in: a virtual machine's IMDS and App Service's.
 // Wire format: Azure documentation, "How managed identities for Azure resources work with Azure virtual machines".
 
-import type { Answer, Exchange, Service } from './server.ts'
+import type { Answer, Exchange, Service } from './exchange.ts'
 import { answerWithToken, json } from './token-answers.ts'
 import type { Subject, TokenIssuer } from './tokens.ts'
 

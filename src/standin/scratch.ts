@@ -3,7 +3,7 @@
 
 import { createHash } from 'node:crypto'
 import { withoutSecrets } from './request-log.ts'
-import type { Answer, Exchange } from './server.ts'
+import type { Answer, Exchange } from './exchange.ts'
 
 /**
  * - `ANY  /~standin/echo`: JSON `{ method, url, rawHeaders, bytes, sha256 }`, the token replaced by its claims

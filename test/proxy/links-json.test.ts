@@ -404,6 +404,13 @@ t.test('no more is held back than a value that has not ended', async t => {
   t.equal(rewriter.end().length, 0)
 })
 
+t.test('a backslash at the end of one chunk escapes nothing but the byte after it', async t => {
+  const chunks = ['{"nextLink":"a\\', '"b","nextLink":"","nextLink":"', `${BATCH}/"}`].map(text =>
+    Buffer.from(text),
+  )
+  t.equal(rewrite(chunks).toString(), `{"nextLink":"a\\"b","nextLink":"","nextLink":"${HERE}/"}`)
+})
+
 t.test('a chunk may be reused by its owner once it was passed on', async t => {
   const rewriter = new JsonLinkRewriter(links, origin)
   const chunk = Buffer.from('{"nextLi')

@@ -16,6 +16,7 @@ const links = new LinkMap([
   route('studio', '/ml', ML, '/v1'),
   route('studio-deep', '/ml-deep', ML, '/v1/deep'),
   route('standin', '/standin', 'http://127.0.0.1:9001'),
+  route('plain', '/plain', 'http://127.0.0.2'),
   route('six', '/six', 'http://[::1]:9001'),
 ])
 
@@ -55,6 +56,7 @@ t.test('a link to a route of the gateway becomes the gateway URL of that route',
     [`${ML}/v1/deep/jobs`, '/ml-deep/jobs'],
     [`${ML}/v1/deeper/jobs`, '/ml/deeper/jobs'],
     ['http://127.0.0.1:9001/jobs', '/standin/jobs'],
+    ['http://127.0.0.2:80/jobs', '/plain/jobs'],
     ['http://[::1]:9001/jobs', '/six/jobs'],
   ]
   for (const [link, expected] of table) t.equal(links.resolve(link, jobs), GATEWAY + expected, link)
@@ -113,6 +115,7 @@ t.test('a look-alike of an upstream is left alone', async t => {
     `${ML}/%761/jobs`,
     'http://127.0.0.1/jobs',
     'http://127.1:9001/jobs',
+    'http://127.0.0.2:443/jobs',
     'http://localhost:8656/batch/jobs',
   ]
   for (const link of table) t.equal(links.resolve(link, jobs), null, encodeURI(link))
