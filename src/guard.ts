@@ -58,12 +58,12 @@ export function createGuard(options: GuardOptions): Guard {
           'upgrade_not_allowed',
           'This route does not take WebSocket connections.',
           'Use plain HTTP requests or server-sent events.',
-          { headers: { upgrade: 'HTTP/1.1', connection: 'upgrade' } },
+          { headers: { upgrade: 'HTTP/1.1', connection: 'upgrade, close' } },
         )
       }
       // A preflight never carries credentials (Fetch standard), so it comes before the key.
       if (exchange.corsOrigin !== undefined && answersPreflight(exchange)) return true
-      if (key !== undefined) exchange.url = checkKey(exchange.url, seen, key)
+      if (key !== undefined) exchange.url = checkKey(exchange, seen, key)
       return false
     },
   }
@@ -250,9 +250,11 @@ function answersPreflight({ request, response, corsOrigin, id }: Exchange): bool
  * (Bearer, or Basic with the key as user or password), or a path prefix `/~key/` for tools that can
  * change nothing but a URL.
  */
-function checkKey(url: string, seen: SeenHeaders, key: Buffer): string {
+function checkKey(exchange: Exchange, seen: SeenHeaders, key: Buffer): string {
+  const { url } = exchange
   const inPath = /^\/~([^/?]*)(.*)$/s.exec(url)
   if (inPath !== null && timingSafeEqual(digest(inPath[1]!), key)) {
+    exchange.keyPrefix = `/~${inPath[1]}`
     const rest = inPath[2]!
     return rest.charCodeAt(0) === 0x2f ? rest : `/${rest}`
   }

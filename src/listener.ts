@@ -92,7 +92,6 @@ function createShell(options: ListenerOptions): FastifyInstance {
   const limits = { maxHeaderSize: MAX_HEADER_BYTES, insecureHTTPParser: false, noDelay: true }
   const shell = {
     logger: false,
-    disableRequestLogging: true,
     // One constant route: routing is ours, on the raw URL, and no URL can fail before the guard saw it.
     rewriteUrl: () => '/',
     exposeHeadRoutes: false,

@@ -43,13 +43,13 @@ export function createAccessWriter(options: LoggerOptions & { readonly access: A
 const MAX_FIELD = 256
 const MAX_PATH = 2048
 const SECRET_PAIR = /([?&](?:sig|key|code|token|secret|password|subscription-key)=)[^&]*/gi
-/** A client key in the path, right or wrong. */
-const KEY_PREFIX = /^\/~[^/?]*/
+/** A client key in the path, right or wrong, in its place or not. */
+const KEY_SEGMENT = /^\/~[^/?]*|\/~[^/?]{16,}/g
 
 /** The path and query as they may be shown: secrets masked, length capped. */
 export function maskUrl(url: string): string {
   let masked = url
-  if (masked.charCodeAt(1) === 0x7e) masked = masked.replace(KEY_PREFIX, '/~***')
+  if (masked.includes('/~')) masked = masked.replace(KEY_SEGMENT, '/~***')
   if (masked.includes('=')) masked = masked.replace(SECRET_PAIR, '$1***')
   return masked.length > MAX_PATH ? `${masked.slice(0, MAX_PATH)}…` : masked
 }

@@ -27,7 +27,6 @@ export interface AdminServer {
 export async function openAdmin({ listen, health, metrics, now }: AdminOptions): Promise<AdminServer> {
   const app = fastify({
     logger: false,
-    disableRequestLogging: true,
     forceCloseConnections: true,
     http: { maxHeaderSize: 16_384 },
   })

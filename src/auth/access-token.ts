@@ -74,13 +74,15 @@ export function checkAnswer(
   }
 }
 
+/** For an answer without a lifetime the library gives the present moment, rounded to a second. */
+const ROUNDING_MS = 1000
+
 function expiryOf(answer: AcquiredToken, claims: Claims | undefined, now: number): number {
-  // The library gives the present moment for an answer without a lifetime, so a past one is no better than none.
   const stated = isMoment(answer.expiresAt) ? answer.expiresAt : undefined
-  if (stated !== undefined && stated > now) return stated
+  if (stated !== undefined && stated > now + ROUNDING_MS) return stated
   const own = jwtExpiry(claims)
   if (own !== undefined && own > now) return own
-  if (own === undefined && (stated === undefined || now - stated < 1000)) {
+  if (own === undefined && (stated === undefined || now - stated < ROUNDING_MS)) {
     throw refused(
       'token_without_lifetime',
       'The answer does not say how long the token lives',

@@ -216,6 +216,8 @@ const ENTRA_CODES: Readonly<Record<number, EntraCode>> = {
     remedy: ({ clientId, tenantId }) =>
       `Check clientId${clientId === undefined ? '' : ` ${clientId}`} and tenantId${tenantId === undefined ? '' : ` ${tenantId}`}: the client id is the "Application (client) ID", not the object id.`,
   },
+  700021: federation('its subject or issuer is not the expected one'),
+  700023: federation('its audience is not the expected one'),
   700024: {
     kind: 'configuration',
     detail: 'The assertion is not valid at this time',

@@ -2,6 +2,7 @@
 // proxies, and notes what happened on the network, which the library's errors leave out.
 
 import { AsyncLocalStorage } from 'node:async_hooks'
+import type { SecureContext } from 'node:tls'
 import type { HttpClient, PipelineRequest, PipelineResponse } from '@azure/core-rest-pipeline'
 import type { Clock } from '../clock.ts'
 import { findAadsts, type NetworkFact } from './failures.ts'
@@ -23,6 +24,8 @@ export interface IdentityHttpOptions {
   /** The longest one request may take; the library itself waits for ever. */
   readonly timeoutMs: number
   readonly clock: Clock
+  /** What is trusted instead of the default authorities. */
+  readonly secureContext?: SecureContext | undefined
 }
 
 export async function createIdentityHttpClient({
@@ -35,6 +38,9 @@ export async function createIdentityHttpClient({
     async sendRequest(request: PipelineRequest): Promise<PipelineResponse> {
       const { host, hostname } = new URL(request.url)
       request.timeout = Math.min(request.timeout || timeoutMs, timeoutMs)
+      // Not the library's `tlsOptions`: those are dropped behind a proxy, and parse every authority per connection.
+      if (secureContext !== undefined)
+        request.requestOverrides = { ...request.requestOverrides, secureContext }
       // With HTTP_PROXY and no NO_PROXY the library sends this, too, to the proxy, and the credential with it.
       if (METADATA_HOSTS.has(hostname)) {
         delete request.agent

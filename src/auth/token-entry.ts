@@ -117,6 +117,7 @@ interface Held {
   readonly token: Token
   readonly subject: Subject
   readonly expiry: Moment
+  readonly refreshAt: Moment
   /** Milliseconds before the expiry at which the service ends. */
   readonly reserveMs: number
   /** Epoch milliseconds. */
@@ -324,11 +325,8 @@ export class TokenEntry {
     const held = isSame
       ? { ...before, renewedAt: clock.now() }
       : this.#hold(answer, { authorization, expiresAt: answer.expiresAt })
-    const leftMs = msUntil(held.expiry, clock)
-    const refreshInMs = this.#refreshInMs(answer, leftMs)
-    const retryInMs = Math.min(SAME_TOKEN_RETRY_MS, leftMs / 4)
     this.#held = held
-    this.#next = momentIn(clock, isSame ? Math.max(refreshInMs, retryInMs) : refreshInMs)
+    this.#next = isSame ? this.#whenSameToken(held) : held.refreshAt
     this.#generation++
     this.#failures = 0
     this.#lastError = null
@@ -346,25 +344,27 @@ export class TokenEntry {
   }
 
   #hold(answer: CheckedAnswer, token: Token): Held {
-    const { clock } = this.#options
+    const { clock, refreshBeforeMs, random } = this.#options
     const lifeMs = token.expiresAt - clock.now()
+    // The jitter keeps gateways that started together from asking together.
+    const plannedMs = lifeMs - Math.min(refreshBeforeMs * (1 + random() / 10), lifeMs / 2)
+    // A second after the issuer's hint, so that the library, too, thinks the time has come.
+    const hintedMs = answer.refreshAfter === undefined ? 0 : answer.refreshAfter - clock.now() + 1000
     return {
       token,
       subject: answer.subject,
       expiry: momentIn(clock, lifeMs),
+      refreshAt: momentIn(clock, hintedMs > 1000 ? Math.min(plannedMs, hintedMs) : plannedMs),
       reserveMs: Math.min(RESERVE_MS, lifeMs / 10),
       renewedAt: clock.now(),
     }
   }
 
-  #refreshInMs(answer: CheckedAnswer, leftMs: number): number {
-    const { clock, refreshBeforeMs, random } = this.#options
-    // The jitter keeps gateways that started together from asking together.
-    const marginMs = Math.min(refreshBeforeMs * (1 + random() / 10), leftMs / 2)
-    const inMs = leftMs - marginMs
-    const hintInMs = (answer.refreshAfter ?? 0) - clock.now()
-    // A second later, so that the library, too, thinks the time has come.
-    return hintInMs > 0 ? Math.min(inMs, hintInMs + 1000) : inMs
+  /** When to ask again a credential that gave the same token back: as planned, or soon, but never in a loop. */
+  #whenSameToken(held: Held): Moment {
+    const { clock } = this.#options
+    const retryInMs = Math.min(SAME_TOKEN_RETRY_MS, msUntil(held.expiry, clock) / 4)
+    return momentIn(clock, Math.max(msUntil(held.refreshAt, clock), retryInMs))
   }
 
   #fail(error: unknown, attempt: Attempt): void {

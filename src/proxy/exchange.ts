@@ -25,6 +25,8 @@ export class Exchange {
   route: Route | undefined
   /** The Host the client used, checked by the guard: `localhost:8656`. */
   host = ''
+  /** `/~KEY` when the client presented its key in the path: links must carry it too. */
+  keyPrefix = ''
   /** An allowed browser origin that gets CORS headers. */
   corsOrigin: string | undefined
   /** The main listener as this client can reach it, `http://localhost:8656`: what links lead to. */

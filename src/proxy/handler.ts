@@ -61,11 +61,11 @@ function findRoute(table: RouteTable, path: string, at: ListenerFacts): Route {
 /** Which base URLs lead this client back to us. */
 function locate(exchange: Exchange, at: ListenerFacts, main: ListenerFacts): void {
   if (at.routeName === undefined) {
-    exchange.gatewayBase = `${at.scheme}://${exchange.host}`
+    exchange.gatewayBase = `${at.scheme}://${exchange.host}${exchange.keyPrefix}`
     return
   }
-  exchange.ownPortBase = `${at.scheme}://${exchange.host}`
-  exchange.gatewayBase = `${main.scheme}://${exchange.host.replace(/:\d+$/, '')}:${main.port}`
+  exchange.ownPortBase = `${at.scheme}://${exchange.host}${exchange.keyPrefix}`
+  exchange.gatewayBase = `${main.scheme}://${exchange.host.replace(/:\d+$/, '')}:${main.port}${exchange.keyPrefix}`
 }
 
 /** Takes a place on the route, at once or in its queue. */

@@ -35,8 +35,8 @@ import {
   poolBody,
 } from './batch-pools.ts'
 import type { BearerCheck, Refusal } from './bearer.ts'
-import { answerScratch } from './scratch.ts'
 import type { Answer, Exchange, Service } from './exchange.ts'
+import { answerScratch } from './scratch.ts'
 
 export interface BatchOptions {
   readonly account: () => BatchAccount

@@ -1,8 +1,8 @@
 // Whether a resource server takes the token in a request, as strictly as Azure Batch does: exact audience, exact expiry.
 
 import type { Clock } from '../clock.ts'
-import type { ResourceFaults } from './faults.ts'
 import type { Exchange } from './exchange.ts'
+import type { ResourceFaults } from './faults.ts'
 import type { TokenClaims, TokenIssuer } from './tokens.ts'
 
 export type RefusalReason =

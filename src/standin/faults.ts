@@ -43,7 +43,7 @@ export type Fault =
 export type BadTokenAnswer = 'html' | 'empty' | 'missing' | 'no-lifetime' | 'crlf' | 'wrong-audience'
 
 export interface FaultOptions {
-  /** Only requests that it accepts; default all. */
+  /** Only requests that it accepts, seen as they arrive: method, target, headers, token. Default all. */
   readonly when?: (request: LoggedRequest) => boolean
 }
 

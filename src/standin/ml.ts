@@ -3,8 +3,8 @@
 
 import { randomUUID } from 'node:crypto'
 import type { BearerCheck, Refusal } from './bearer.ts'
-import { answerScratch } from './scratch.ts'
 import type { Answer, Exchange, Service } from './exchange.ts'
+import { answerScratch } from './scratch.ts'
 
 const DEFAULT_DEPLOYMENT = 'blue'
 const DEPLOYMENT_HEADER = 'azureml-model-deployment'

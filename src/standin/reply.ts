@@ -45,17 +45,22 @@ function sendRaw(connection: Connection, bytes: string): void {
   socket?.destroySoon()
 }
 
-function orderedAnswer(fault: Extract<Fault, { kind: 'status' }>, service: Service, exchange: Exchange): Answer {
-  const { 'content-length': length, ...shape } = service.failure(fault.status, exchange).headers ?? {}
-  const body = fault.body ?? service.failure(fault.status, exchange).body ?? ''
+/** The status that was ordered, in the service's own error shape where the order says nothing else. */
+function orderedAnswer(
+  fault: Extract<Fault, { kind: 'status' }>,
+  service: Service,
+  exchange: Exchange,
+): Answer {
+  const shape = service.failure(fault.status, exchange)
   return {
     status: fault.status,
     headers: {
-      ...shape,
+      ...shape.headers,
+      ...(fault.body === undefined ? {} : { 'content-length': String(Buffer.byteLength(fault.body)) }),
       ...(fault.retryAfter === undefined ? {} : { 'retry-after': String(fault.retryAfter) }),
       ...fault.headers,
     },
-    body,
+    body: fault.body ?? shape.body ?? '',
   }
 }
 

@@ -2,8 +2,8 @@
 // what a gateway sent or to move many bytes. The token is checked before.
 
 import { createHash } from 'node:crypto'
-import { withoutSecrets } from './request-log.ts'
 import type { Answer, Exchange } from './exchange.ts'
+import { withoutSecrets } from './request-log.ts'
 
 /**
  * - `ANY  /~standin/echo`: JSON `{ method, url, rawHeaders, bytes, sha256 }`, the token replaced by its claims

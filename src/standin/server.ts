@@ -1,4 +1,4 @@
-// One listening server of the stand-in: sockets, log, and every fault that has nothing to do with what is served.
+// One listening server of the stand-in: its addresses and sockets, its certificate, and the way of a request through it.
 
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { createServer as createHttpsServer, type Server as HttpsServer } from 'node:https'
@@ -10,8 +10,10 @@ import {
 } from 'node:net'
 import type { Clock } from '../clock.ts'
 import type { CertificateAuthority, CertificateKind } from './certificates.ts'
-import { type Door, type Fault, type FaultPlan, findFault } from './faults.ts'
-import type { Counters, LogEntry, LoggedRequest, RequestLog } from './request-log.ts'
+import { Exchange, type Service } from './exchange.ts'
+import type { Door, FaultPlan } from './faults.ts'
+import { type Connection, reply } from './reply.ts'
+import type { Counters, LoggedRequest, RequestLog } from './request-log.ts'
 
 /** What every server of the stand-in shows. */
 export interface StandinServer {
@@ -149,7 +151,7 @@ export class Listener implements Door {
     this.#sockets.set(peer, socket)
     socket.on('error', () => undefined) // the request's own entry says that the client went away
     socket.once('close', () => {
-      this.#sockets.delete(peer)
+      if (this.#sockets.get(peer) === socket) this.#sockets.delete(peer)
       this.#log.socketsChanged(this.#sockets.size, 0)
     })
     this.#log.socketsChanged(this.#sockets.size, 1)
@@ -179,8 +181,9 @@ export class Listener implements Door {
     } catch (error) {
       if (done.signal.aborted || request.errored) return
       const text = `The stand-in failed: ${error instanceof Error ? error.stack : String(error)}\n`
-      if (response.headersSent) response.destroy()
-      else response.writeHead(500, { 'content-type': 'text/plain' }).end(text)
+      if (response.headersSent) return void response.destroy()
+      this.#log.answered(entry, 500)
+      response.writeHead(500, { 'content-type': 'text/plain' }).end(text)
     }
   }
 

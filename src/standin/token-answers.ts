@@ -1,7 +1,7 @@
 // The answer of a token endpoint, good or spoiled on order; Entra and IMDS share it.
 
-import { findFault } from './faults.ts'
 import type { Answer, Exchange } from './exchange.ts'
+import { findFault } from './faults.ts'
 import type { IssueRequest, TokenClaims, TokenIssuer } from './tokens.ts'
 
 const OTHER_AUDIENCE = 'https://graph.microsoft.com'

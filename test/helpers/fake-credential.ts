@@ -1,6 +1,7 @@
 // A credential that does what the test tells it to, and tokens that look like Entra's.
 
 import type { AcquiredToken, AcquireOptions, Credential } from '../../src/auth/credential.ts'
+import { TokenFailure } from '../../src/auth/failures.ts'
 import type { CredentialType } from '../../src/config/config.ts'
 
 /** An unsigned JWT: nothing in the gateway checks signatures. */
@@ -42,4 +43,15 @@ export class FakeCredential implements Credential {
     if (answer instanceof Error) throw answer
     return typeof answer === 'function' ? answer() : answer
   }
+}
+
+/** The TokenFailure that `attempt` ends in; anything else is an error of the test. */
+export async function failureOf(attempt: Promise<unknown>): Promise<TokenFailure> {
+  try {
+    await attempt
+  } catch (error) {
+    if (error instanceof TokenFailure) return error
+    throw error
+  }
+  throw new Error('a token came where a failure was expected')
 }
