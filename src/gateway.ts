@@ -20,8 +20,8 @@ import { createGuard } from './guard.ts'
 import { type Listener, openListener } from './listener.ts'
 import type { AccessWriter, Logger } from './logger.ts'
 import { Admission } from './proxy/admission.ts'
+import { UpstreamPool } from './proxy/connections.ts'
 import type { Exchange } from './proxy/exchange.ts'
-import { openUpstreamPool } from './proxy/forward.ts'
 import { createHandler } from './proxy/handler.ts'
 import { compileHeaderPolicy } from './proxy/headers.ts'
 import { LinkMap } from './proxy/links.ts'
@@ -134,7 +134,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
         name: route.name,
         config: route,
         tokens: source,
-        pool: openUpstreamPool(route, route.upstream.origin.startsWith('https:') ? trust.context : undefined),
+        pool: new UpstreamPool(route, route.upstream.origin.startsWith('https:') ? trust.context : undefined),
         admission: new Admission(route.limits),
         headers: compileHeaderPolicy(route, leadsHome(route) ? via : undefined),
         links:
@@ -178,11 +178,8 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   async function closeAll(): Promise<void> {
     tokens.close()
     for (const listener of listeners) listener.destroy()
-    await Promise.all([
-      ...listeners.map(listener => listener.close()),
-      ...table.routes.map(route => route.pool.close()),
-      admin?.close(),
-    ])
+    for (const route of table.routes) route.pool.close()
+    await Promise.all([...listeners.map(listener => listener.close()), admin?.close()])
   }
 
   try {
@@ -234,7 +231,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       metrics.reloaded(true)
       for (const source of sources.values()) void source.prefetch() // never rejects
       // Requests on the old routes finish on their own connections.
-      for (const route of old.routes) void route.pool.pool.close().catch(() => {})
+      for (const route of old.routes) route.pool.retire()
       log.info({ routes: next.routes.map(route => route.name) }, 'configuration reloaded')
     },
     async drain(graceMs) {

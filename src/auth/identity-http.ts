@@ -28,10 +28,8 @@ export interface IdentityHttpOptions {
   readonly secureContext?: SecureContext | undefined
 }
 
-export async function createIdentityHttpClient({
-  timeoutMs,
-  clock,
-}: IdentityHttpOptions): Promise<HttpClient> {
+export async function createIdentityHttpClient(options: IdentityHttpOptions): Promise<HttpClient> {
+  const { timeoutMs, clock, secureContext } = options
   const { createDefaultHttpClient } = await import('@azure/core-rest-pipeline')
   const client = createDefaultHttpClient()
   return {

@@ -4,6 +4,7 @@
 import { readFileSync } from 'node:fs'
 import { dirname, isAbsolute, join, relative, resolve as resolvePath } from 'node:path'
 import type { Config, ConfigProblem } from './config.ts'
+
 // `run` logs what it loaded; the two go together.
 export { describeConfig } from './describe.ts'
 
@@ -87,6 +88,7 @@ export function examineConfig(input: ConfigInput): Examined {
 }
 
 function resolve(overlay: Overlay, settings: Settings, directory: string, problems: ProblemList) {
+  const written = structuredClone(overlay.document)
   const { document, problems: misfits, lostRoutes } = validateDocument(overlay.document)
   for (const { path, atKey, message } of misfits) problems.report(overlay, path, message, { atKey })
   const isKnownBad = (path: ConfigPath) =>
@@ -96,6 +98,7 @@ function resolve(overlay: Overlay, settings: Settings, directory: string, proble
     lostRoutes,
     directory,
     port: settings.port,
+    isWritten: path => path.reduce<unknown>((value, key) => Object(value)[key], written) !== undefined,
     report(path, message, options) {
       if (!isKnownBad(path)) problems.report(overlay, path, message, options)
     },
@@ -356,8 +359,8 @@ class ProblemList {
   attach(file: string | undefined, source: Source | undefined): void {
     this.#file = file
     this.#source = source
-    for (const { line, column, length, message } of source?.problems ?? []) {
-      this.add({ ...(file !== undefined && { file }), line, column, length, path: '', message })
+    for (const { path, ...problem } of source?.problems ?? []) {
+      this.add({ ...(file !== undefined && { file }), ...problem, path: formatPath(path) })
     }
   }
 

@@ -30,6 +30,8 @@ export interface ResolveInput {
   /** What relative file names start from. */
   readonly directory: string
   readonly port: Setting<string | number> | undefined
+  /** False when a value is only the default. */
+  readonly isWritten: (path: ConfigPath) => boolean
   readonly report: Report
   /** A problem of a flag or variable itself, by its name. */
   readonly reportFlag: (from: string, message: string) => void
@@ -46,7 +48,7 @@ export function resolveConfig(input: ResolveInput): ResolvedConfig {
   const credential = resolveCredential(document.credential, ['credential'], file, report)
   const routes = resolveRoutes(input, credential, file)
   const placed = placedListeners(document, listen, routes, adminListen)
-  checkListeners(placed, document, report)
+  checkListeners(placed, input)
   checkLoops(routes, placed, report)
   return {
     listen,
@@ -351,13 +353,18 @@ function placedListeners(
 
 function checkListeners(
   listeners: readonly PlacedListener[],
-  { security }: ConfigDocument,
-  report: Report,
+  { document: { security }, isWritten, report }: ResolveInput,
 ): void {
-  for (const [i, { address, at, isAdmin }] of listeners.entries()) {
+  for (const [i, listener] of listeners.entries()) {
+    const { address, at, isAdmin } = listener
     const twin = listeners.slice(0, i).find(other => isSameListen(other.address, address))
     if (twin !== undefined) {
-      report(at, `${twin.label} listens on ${formatListen(twin.address)} already; choose another port`)
+      // Said where it can be changed: not at a default nobody wrote.
+      const [place, other] = isWritten(at) || !isWritten(twin.at) ? [listener, twin] : [twin, listener]
+      report(
+        place.at,
+        `${other.label} listens on ${formatListen(other.address)} already; choose another port`,
+      )
     }
     if (isAdmin || isLocalListen(address) || (security.allowRemote && security.clientKey)) continue
     const missing = [

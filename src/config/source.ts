@@ -5,6 +5,7 @@ import {
   type Document,
   isAlias,
   isMap,
+  isPair,
   isScalar,
   isSeq,
   LineCounter,
@@ -24,6 +25,8 @@ export interface Place {
 }
 
 export interface SourceProblem extends Place {
+  /** Empty when the syntax is broken there. */
+  readonly path: ConfigPath
   readonly message: string
 }
 
@@ -56,23 +59,24 @@ export function parseSource(text: string, sources: InterpolationSources): Source
   try {
     document = parseDocument(text, { lineCounter: lines, prettyErrors: false, strict: true })
   } catch (error) {
-    problems.push({ ...place(0, 1), message: `cannot be read as YAML: ${messageOf(error)}` })
+    problems.push({ ...place(0, 1), path: [], message: `cannot be read as YAML: ${messageOf(error)}` })
     return { ...source, value: undefined, locate: () => place(0, 1) }
   }
   for (const error of [...document.errors, ...document.warnings]) {
     const [start, end] = error.pos
-    problems.push({ ...place(start, end), message: syntaxMessage(error, text) })
+    problems.push({ ...place(start, end), path: [], message: syntaxMessage(error, text) })
     isBroken ||= error.code !== 'DUPLICATE_KEY'
   }
   visit(document, {
-    Scalar(key, node) {
+    Scalar(key, node, ancestors) {
       if (key === 'key' || typeof node.value !== 'string') return
       const result = interpolate(node.value, sources)
       node.value = result.value
       for (const name of result.variables) variables.add(name)
       secrets.push(...result.secrets)
       const [start, end] = node.range ?? [0, 1]
-      for (const message of result.problems) problems.push({ ...place(start, end), message })
+      const path = pathOf([...ancestors, node])
+      for (const message of result.problems) problems.push({ ...place(start, end), path, message })
     },
   })
   const locate = (path: ConfigPath, atKey: boolean) => place(...rangeOf(document, path, atKey))
@@ -80,7 +84,7 @@ export function parseSource(text: string, sources: InterpolationSources): Source
   try {
     return { ...source, value: document.toJS(), locate }
   } catch (error) {
-    problems.push({ ...place(0, 1), message: `cannot be read as YAML: ${messageOf(error)}` })
+    problems.push({ ...place(0, 1), path: [], message: `cannot be read as YAML: ${messageOf(error)}` })
     return { ...source, value: undefined, locate }
   }
 }
@@ -109,6 +113,14 @@ function rangeOf(document: Document, path: ConfigPath, atKey: boolean): [number,
   // A list item has no key: its first setting stands for it.
   const container = isAlias(node) ? node.resolve(document) : node
   return (isMap(container) ? span(container.items[0]?.key) : undefined) ?? span(node) ?? [0, 1]
+}
+
+/** The keys and indices on the way through `nodes`, from the document down. */
+function pathOf(nodes: readonly unknown[]): ConfigPath {
+  return nodes.flatMap((node, i) => {
+    if (isPair(node)) return isScalar(node.key) ? [String(node.key.value)] : []
+    return isSeq(node) ? [node.items.indexOf(nodes[i + 1])] : []
+  })
 }
 
 /** The offsets of a node; undefined when it is empty. */

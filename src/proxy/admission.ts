@@ -38,12 +38,12 @@ export class Admission {
     return true
   }
 
-  /** Calls `admit` when a place is free, or `refuse` with `overloaded`. Returns what gives the place in the queue up. */
+  /**
+   * Calls `admit` when a place is free, or `refuse` when none became free in time. Returns what gives the
+   * place in the queue up. Throws `overloaded` when the queue is full.
+   */
   wait(admit: () => void, refuse: (error: GatewayError) => void): () => void {
-    if (this.#queue.size >= this.#limits.maxQueue) {
-      refuse(overloaded('The queue of this route is full.'))
-      return () => {}
-    }
+    if (this.#queue.size >= this.#limits.maxQueue) throw overloaded('The queue of this route is full.')
     const waiting: Waiting = {
       admit: () => {
         clearTimeout(waiting.timer)

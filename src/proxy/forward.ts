@@ -1,12 +1,11 @@
 // The exchange with the upstream, on undici's dispatch: streamed both ways with back-pressure, never
-// followed, retried only where nothing can have happened twice. The one file that imports undici.
+// followed, retried only where nothing can have happened twice.
 
-import type { SecureContext } from 'node:tls'
-import { type Dispatcher, Pool } from 'undici'
 import type { Token } from '../auth/token.ts'
 import type { RouteConfig } from '../config/config.ts'
 import { GatewayError } from '../errors.ts'
 import { ClientGone, RequestBody } from './body.ts'
+import type { Connection, UpstreamController, UpstreamHandler, UpstreamRequest } from './connections.ts'
 import { corsHeaders, type Exchange } from './exchange.ts'
 import { findHeader, inboundHeaders } from './headers.ts'
 import { JsonLinkRewriter } from './json-links.ts'
@@ -14,59 +13,16 @@ import { rewriteLinkHeaders } from './links.ts'
 import { type BodyRewriter, openBodyRewriter } from './rewrite.ts'
 import type { Route } from './route.ts'
 
-/** Response heads may hold a 5 KB Location and more. */
-const MAX_UPSTREAM_HEAD = 65_536
 /** Interim answers (103 Early Hints) before the final one; more is a flood. */
 const MAX_INTERIM = 32
 /** Methods that may be sent twice: RFC 9110 section 9.2.2. */
 const IDEMPOTENT = new Set(['GET', 'HEAD', 'PUT', 'DELETE', 'OPTIONS'])
 
-type DispatchController = Dispatcher.DispatchController
-
-/** The connections of one route. */
-export interface UpstreamPool {
-  readonly pool: Dispatcher
-  /** True only while a connection that has just opened is given its first request. */
-  justConnected: boolean
-  close(): Promise<void>
-}
-
-export function openUpstreamPool(
-  config: Pick<RouteConfig, 'upstream' | 'timeouts'>,
-  secureContext: SecureContext | undefined,
-): UpstreamPool {
-  // No limit on connections here: admission bounds them, and with a limit each request that undici
-  // refuses would take one connection out of the pool for good (measured with 7.30.2).
-  const pool = new Pool(config.upstream.origin, {
-    pipelining: 1,
-    allowH2: false,
-    connectTimeout: config.timeouts.connectMs,
-    headersTimeout: config.timeouts.responseMs,
-    bodyTimeout: config.timeouts.idleMs,
-    maxHeaderSize: MAX_UPSTREAM_HEAD,
-    autoSelectFamily: true,
-    connect: secureContext === undefined ? {} : { secureContext },
-  })
-  const upstream: UpstreamPool = {
-    pool,
-    justConnected: false,
-    close: () => pool.destroy(),
-  }
-  pool.on('connect', () => {
-    // undici hands the first request to the socket in the same tick in which it reports it.
-    upstream.justConnected = true
-    queueMicrotask(() => {
-      upstream.justConnected = false
-    })
-  })
-  return upstream
-}
-
 /** What is sent: the same for a second attempt, but for the last header pair, the token. */
 export interface Outbound {
   readonly exchange: Exchange
   readonly route: Route
-  readonly method: Dispatcher.HttpMethod
+  readonly method: UpstreamRequest['method']
   readonly path: string
   readonly headers: string[]
   readonly body: RequestBody | undefined
@@ -77,12 +33,13 @@ export function forward(outbound: Outbound, token: Token): void {
   new Attempt(outbound, token, outbound.body ?? null).send()
 }
 
-class Attempt implements Dispatcher.DispatchHandler {
+class Attempt implements UpstreamHandler {
   readonly #outbound: Outbound
   readonly #exchange: Exchange
   readonly #token: Token
   readonly #body: RequestBody | Buffer | null
-  #controller: DispatchController | undefined
+  readonly #connection: Connection
+  #controller: UpstreamController | undefined
   #freshSocket = false
   /** The attempt is over for the client's side: answered, replaced or given up. */
   #over = false
@@ -101,10 +58,11 @@ class Attempt implements Dispatcher.DispatchHandler {
     this.#exchange = outbound.exchange
     this.#token = token
     this.#body = body
+    this.#connection = outbound.route.pool.take()
   }
 
   send(): void {
-    const { route, method, path, headers } = this.#outbound
+    const { method, path, headers } = this.#outbound
     const { response } = this.#exchange
     this.#exchange.attempts++
     headers[headers.length - 1] = this.#token.authorization
@@ -112,7 +70,7 @@ class Attempt implements Dispatcher.DispatchHandler {
     this.#sentAt = performance.now()
     if (this.#exchange.attempts === 1) this.#exchange.overheadMs = this.#sentAt - this.#exchange.startedAt
     try {
-      route.pool.pool.dispatch(
+      this.#connection.send(
         // HEAD would otherwise close the upstream connection each time.
         { method, path, headers, body: this.#body, ...(method === 'HEAD' ? { reset: false } : {}) },
         this,
@@ -122,14 +80,13 @@ class Attempt implements Dispatcher.DispatchHandler {
     }
   }
 
-  onRequestStart(controller: DispatchController): void {
+  onRequestStart(controller: UpstreamController): void {
     this.#controller = controller
-    this.#freshSocket = this.#outbound.route.pool.justConnected
-    if (this.#over) controller.abort(new ClientGone())
+    this.#freshSocket = this.#connection.begin()
   }
 
   onResponseStart(
-    controller: DispatchController,
+    controller: UpstreamController,
     status: number,
     _headers: unknown,
     statusMessage?: string,
@@ -150,7 +107,7 @@ class Attempt implements Dispatcher.DispatchHandler {
     this.#beginAnswer()
   }
 
-  onResponseData(controller: DispatchController, chunk: Buffer): void {
+  onResponseData(controller: UpstreamController, chunk: Buffer): void {
     if (this.#over) return
     if (this.#head !== undefined && this.#held === undefined && this.#rewriter === undefined) {
       this.#held = chunk
@@ -170,7 +127,7 @@ class Attempt implements Dispatcher.DispatchHandler {
     else this.#finish()
   }
 
-  onResponseError(_controller: DispatchController, error: Error): void {
+  onResponseError(_controller: UpstreamController, error: Error): void {
     if (this.#over) return
     // undici 7 counts the body of a 304, which has none, against its Content-Length (RFC 9110 8.6).
     if (this.#status === 304 && codeOf(error) === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH') {
@@ -266,7 +223,7 @@ class Attempt implements Dispatcher.DispatchHandler {
     else this.#resume()
   }
 
-  #pause(controller: DispatchController): void {
+  #pause(controller: UpstreamController): void {
     this.#paused = true
     controller.pause()
   }
@@ -280,6 +237,7 @@ class Attempt implements Dispatcher.DispatchHandler {
   #finish(): void {
     if (this.#over) return
     this.#leave()
+    this.#connection.release()
     const { response } = this.#exchange
     this.#countRequest()
     if (this.#head === undefined) {
@@ -299,7 +257,7 @@ class Attempt implements Dispatcher.DispatchHandler {
     if (this.#over) return
     this.#leave()
     this.#countRequest()
-    if (!this.#controller?.aborted) this.#controller?.abort(asError(error))
+    this.#connection.drop(asError(error))
     this.#rewriter?.destroy()
     if (this.#body instanceof RequestBody) this.#body.destroy()
     if (error instanceof ClientGone || this.#exchange.response.destroyed) return
@@ -310,7 +268,7 @@ class Attempt implements Dispatcher.DispatchHandler {
     if (this.#over) return
     this.#leave()
     this.#countRequest()
-    this.#controller?.abort(new ClientGone())
+    this.#connection.drop(new ClientGone())
     this.#rewriter?.destroy()
     if (this.#body instanceof RequestBody) this.#body.destroy()
   }
@@ -330,7 +288,7 @@ class Attempt implements Dispatcher.DispatchHandler {
    * A 401 waits while the token source judges it, when the request could be sent again; otherwise the
    * source is told for the sake of the next request and the answer passes at once.
    */
-  #onUnauthorized(controller: DispatchController): void {
+  #onUnauthorized(controller: UpstreamController): void {
     const { route, body } = this.#outbound
     const challenges = valuesOf(this.#head!, 'www-authenticate')
     const verdict = route.tokens.rejected(this.#token, challenges)
@@ -357,7 +315,7 @@ class Attempt implements Dispatcher.DispatchHandler {
   /** Gives this attempt up and sends the request once more. */
   #replace(token: Token): void {
     this.#leave()
-    this.#controller?.abort(new Error('replaced by another attempt'))
+    this.#connection.drop()
     const body = this.#outbound.body?.replay ?? null
     new Attempt(this.#outbound, token, body).send()
   }

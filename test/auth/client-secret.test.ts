@@ -1,7 +1,7 @@
 // The real identity library against the stand-in's Entra.
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { type CredentialDeps, createCredential } from '../../src/auth/credentials.ts'
 import { TokenCache, type TokenEvent } from '../../src/auth/token-cache.ts'
 import { systemClock } from '../../src/clock.ts'
@@ -36,7 +36,7 @@ const deps: CredentialDeps = {
 /** How many token requests Entra has seen. */
 const posts = () => standin.entra.requests.filter(({ method }) => method === 'POST').length
 
-function newCache(onEvent: (event: TokenEvent) => void = () => {}): TokenCache {
+function newCache(t: Test, onEvent: (event: TokenEvent) => void = () => {}): TokenCache {
   const cache = new TokenCache({
     clock: systemClock,
     refreshBeforeMs: 600_000,
@@ -61,14 +61,14 @@ t.test('a token comes with one token request, for the audience of the scope', as
 })
 
 t.test('a thousand concurrent cold calls make one token request', async t => {
-  const source = newCache().source(createCredential(config, deps), SCOPE, { audience: AUDIENCE })
+  const source = newCache(t).source(createCredential(config, deps), SCOPE, { audience: AUDIENCE })
   const tokens = await Promise.all(Array.from({ length: 1000 }, () => source.current()))
   t.equal(new Set(tokens).size, 1)
   t.equal(posts(), 1)
 })
 
 t.test('two scopes take a token each', async t => {
-  const cache = newCache()
+  const cache = newCache(t)
   const credential = createCredential(config, deps)
   await Promise.all([
     cache.source(credential, SCOPE).current(),
@@ -198,22 +198,24 @@ t.test('an answer of no use is refused with a reason, and nothing of it is hande
   } as const
   for (const [answer, code] of Object.entries(expected)) {
     const fault = standin.faults.entra.set({ kind: 'bad-token', answer: answer as keyof typeof expected })
-    const source = newCache().source(createCredential(config, deps), SCOPE, { audience: AUDIENCE })
+    const cache = newCache(t)
+    const source = cache.source(createCredential(config, deps), SCOPE, { audience: AUDIENCE })
     await t.rejects(async () => source.current(), GatewayError, answer)
     t.match(source.state(), { usable: false, lastError: { code } }, answer)
+    cache.close()
     fault.clear()
   }
 })
 
 t.test('an answer without a lifetime lives as long as its JWT says', async t => {
   standin.faults.entra.set({ kind: 'bad-token', answer: 'no-lifetime' })
-  const source = newCache().source(createCredential(config, deps), SCOPE, { audience: AUDIENCE })
+  const source = newCache(t).source(createCredential(config, deps), SCOPE, { audience: AUDIENCE })
   const token = await source.current()
   t.equal(token.expiresAt, claimsOf(token.authorization.slice('Bearer '.length)).exp * 1000)
 })
 
 t.test('an upstream claims challenge reaches Entra, and its token is another one', async t => {
-  const source = newCache().source(createCredential(config, deps), SCOPE, { audience: AUDIENCE })
+  const source = newCache(t).source(createCredential(config, deps), SCOPE, { audience: AUDIENCE })
   const used = await source.current()
   const claims = '{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}'
   const challenge = `Bearer error="insufficient_claims", claims="${Buffer.from(claims).toString('base64')}"`
@@ -239,7 +241,8 @@ t.test(
           { when: ({ method }) => method === 'POST' },
         )
         const credential = createCredential(config, deps)
-        const source = newCache(event => events.push(event)).source(credential, SCOPE)
+        const cache = newCache(t, event => events.push(event))
+        const source = cache.source(credential, SCOPE)
         const failure = await failureOf(credential.acquire(SCOPE))
         seen.push(failure.message, failure.stack, failure.remedy, failure.debugText(), failure)
         seen.push(await source.prefetch())
@@ -254,13 +257,13 @@ t.test(
 
 t.test('the service of a token goes on while Entra is down, and ends in a fast 503', async t => {
   // Life and refresh in real time, hence short: the lifecycle itself is tested on a manual clock.
-  const source = newCache().source(createCredential(config, deps), SCOPE)
+  const source = newCache(t).source(createCredential(config, deps), SCOPE)
   const token = await source.current()
   await standin.faults.entra.refuseConnections()
   t.equal(await source.rejected(token, []), null)
   t.equal(source.current(), token)
 
-  const cold = newCache().source(createCredential(config, deps), SCOPE)
+  const cold = newCache(t).source(createCredential(config, deps), SCOPE)
   await t.rejects(async () => cold.current(), { code: 'token_unavailable', headers: { 'retry-after': '1' } })
   await t.rejects(async () => cold.current(), { code: 'token_unavailable' })
 })
