@@ -16,6 +16,10 @@ const stopHandlers: ((signal: StopSignal) => void)[] = []
 
 const io: Io = {
   env,
+  setEnv(name, value) {
+    if (value === undefined) delete env[name]
+    else env[name] = value
+  },
   cwd: process.cwd(),
   pid: process.pid,
   version: pkg.version,

@@ -8,6 +8,8 @@ export type StopSignal = 'SIGINT' | 'SIGTERM'
 
 export interface Io {
   readonly env: Environment
+  /** Changes `env` itself: the identity library reads it on its own. Undefined unsets. */
+  readonly setEnv: (name: string, value: string | undefined) => void
   readonly cwd: string
   readonly pid: number
   readonly version: string

@@ -4,15 +4,14 @@
 import { readFileSync } from 'node:fs'
 import { dirname, isAbsolute, join, relative, resolve as resolvePath } from 'node:path'
 import type { Config, ConfigProblem } from './config.ts'
-
-// `run` logs what it loaded; the two go together.
-export { describeConfig } from './describe.ts'
-
 import { type Environment, mergeSettings, type RunFlags, type Settings, unknownVariables } from './flags.ts'
 import { ConfigError, type ConfigPath, formatPath } from './problems.ts'
 import { resolveConfig } from './resolve.ts'
 import { validateDocument } from './schema.ts'
 import { parseSource, type Source } from './source.ts'
+
+// Those who load a configuration log it too.
+export { describeConfig } from './describe.ts'
 
 export interface ConfigInput {
   readonly flags: RunFlags

@@ -47,7 +47,7 @@ export function resolveConfig(input: ResolveInput): ResolvedConfig {
   const adminListen = resolveAdmin(document, report)
   const credential = resolveCredential(document.credential, ['credential'], file, report)
   const routes = resolveRoutes(input, credential, file)
-  const placed = placedListeners(document, listen, routes, adminListen)
+  const placed = placedListeners(input, listen, routes, adminListen)
   checkListeners(placed, input)
   checkLoops(routes, placed, report)
   return {
@@ -324,10 +324,12 @@ interface PlacedListener {
   /** For people: `the admin listener`. */
   readonly label: string
   readonly isAdmin: boolean
+  /** The flag or variable its port came from. */
+  readonly from?: string
 }
 
 function placedListeners(
-  document: ConfigDocument,
+  { document, port }: ResolveInput,
   listen: readonly ListenAddress[],
   routes: readonly PlacedRoute[],
   admin: ListenAddress | undefined,
@@ -339,6 +341,7 @@ function placedListeners(
       at: isList ? ['listen', i] : ['listen'],
       label: 'the gateway',
       isAdmin: false,
+      ...(i === 0 && port !== undefined && { from: port.from }),
     })),
     ...routes.flatMap(({ route, at }) =>
       route.listen === undefined
@@ -353,18 +356,18 @@ function placedListeners(
 
 function checkListeners(
   listeners: readonly PlacedListener[],
-  { document: { security }, isWritten, report }: ResolveInput,
+  { document: { security }, isWritten, report, reportFlag }: ResolveInput,
 ): void {
   for (const [i, listener] of listeners.entries()) {
     const { address, at, isAdmin } = listener
     const twin = listeners.slice(0, i).find(other => isSameListen(other.address, address))
     if (twin !== undefined) {
       // Said where it can be changed: not at a default nobody wrote.
-      const [place, other] = isWritten(at) || !isWritten(twin.at) ? [listener, twin] : [twin, listener]
-      report(
-        place.at,
-        `${other.label} listens on ${formatListen(other.address)} already; choose another port`,
-      )
+      const isNamed = ({ at, from }: PlacedListener) => from !== undefined || isWritten(at)
+      const [place, other] = isNamed(listener) || !isNamed(twin) ? [listener, twin] : [twin, listener]
+      const message = `${other.label} listens on ${formatListen(other.address)} already; choose another port`
+      if (place.from !== undefined) reportFlag(place.from, message)
+      else report(place.at, message)
     }
     if (isAdmin || isLocalListen(address) || (security.allowRemote && security.clientKey)) continue
     const missing = [

@@ -117,7 +117,7 @@ function rangeOf(document: Document, path: ConfigPath, atKey: boolean): [number,
 
 /** The keys and indices on the way through `nodes`, from the document down. */
 function pathOf(nodes: readonly unknown[]): ConfigPath {
-  return nodes.flatMap((node, i) => {
+  return nodes.flatMap((node, i): (string | number)[] => {
     if (isPair(node)) return isScalar(node.key) ? [String(node.key.value)] : []
     return isSeq(node) ? [node.items.indexOf(nodes[i + 1])] : []
   })

@@ -31,7 +31,7 @@ export interface LoggedRequest {
   readonly bytesOut: number
   /** Absent until an answer begins. */
   readonly status?: number
-  /** `open` until the answer is complete or the connection is gone. */
+  /** `open` until the answer is complete or the connection is gone; a client may have read it all a moment before. */
   readonly state: 'open' | 'ended'
   /** The client went away before the answer was complete. */
   readonly aborted: boolean

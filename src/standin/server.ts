@@ -118,8 +118,7 @@ export class Listener implements Door {
   async shut(): Promise<void> {
     const closing = this.#acceptors.map(closeServer)
     this.#acceptors = []
-    for (const socket of this.#sockets.values()) socket.destroy()
-    await Promise.all(closing)
+    await Promise.all([...closing, ...[...this.#sockets.values()].map(destroySocket)])
   }
 
   present(kind: CertificateKind): void {
@@ -245,6 +244,13 @@ function listen(server: TcpServer, port: number, host: string): Promise<number> 
 function closeServer(server: TcpServer): Promise<void> {
   return new Promise(resolve => {
     server.close(() => resolve())
+  })
+}
+
+function destroySocket(socket: Socket): Promise<void> {
+  return new Promise(resolve => {
+    socket.once('close', () => resolve())
+    socket.destroy()
   })
 }
 

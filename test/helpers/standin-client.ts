@@ -12,6 +12,8 @@ export interface Sent {
   readonly method?: string
   readonly headers?: Readonly<Record<string, string>>
   readonly body?: string
+  /** On a connection of its own. */
+  readonly fresh?: boolean
 }
 
 export interface Received {
@@ -42,7 +44,8 @@ export interface StandinClient {
 
 export async function openStandin(t: Test, options: StandinOptions = {}): Promise<StandinClient> {
   const standin = await startStandin(options)
-  const secure = new HttpsAgent({ ca: standin.caPem, keepAlive: true })
+  const ca = standin.caPem
+  const secure = new HttpsAgent({ ca, keepAlive: true })
   const plain = new HttpAgent({ keepAlive: true })
   t.teardown(async () => {
     secure.destroy()
@@ -50,12 +53,16 @@ export async function openStandin(t: Test, options: StandinOptions = {}): Promis
     await standin.close()
   })
 
-  const open = (url: string, { method = 'GET', headers = {}, body }: Sent = {}) =>
+  const open = (url: string, { method = 'GET', headers = {}, body, fresh = false }: Sent = {}) =>
     new Promise<IncomingMessage>((resolve, reject) => {
       const length = body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) }
       const all = { ...length, ...headers }
       const request = url.startsWith('https:')
-        ? requestHttps(url, { method, headers: all, agent: secure }, resolve)
+        ? requestHttps(
+            url,
+            { method, headers: all, agent: fresh ? new HttpsAgent({ ca: standin.caPem }) : secure },
+            resolve,
+          )
         : requestHttp(url, { method, headers: all, agent: plain }, resolve)
       request.on('error', reject)
       request.end(body)

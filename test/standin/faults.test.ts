@@ -190,27 +190,30 @@ t.test('a slow body comes in pieces, a stalled one stops where it was told and g
 })
 
 t.test('a server that is down refuses connections, and comes back on the same port', async t => {
-  const { standin, askToken } = await openStandin(t)
-  const { url } = standin.entra
-  t.equal((await askToken()).status, 200)
-  await standin.faults.entra.refuseConnections()
-  t.equal(standin.entra.counters.openSockets, 0)
-  t.equal(await errorCode(askToken()), 'ECONNREFUSED')
-  await standin.faults.entra.acceptConnections()
-  t.equal(standin.entra.url, url)
-  t.equal((await askToken()).status, 200)
+  const { standin, send } = await openStandin(t)
+  const { entra, faults } = standin
+  const { url } = entra
+  t.equal((await send(url)).status, 404)
+  await faults.entra.refuseConnections()
+  t.equal(entra.counters.openSockets, 0)
+  t.equal(await errorCode(send(url, { fresh: true })), 'ECONNREFUSED')
+  await faults.entra.acceptConnections()
+  t.equal(entra.url, url)
+  t.equal((await send(url, { fresh: true })).status, 404)
 })
 
 t.test('a wrong certificate is shown from the next connection on', async t => {
-  const { standin, askToken } = await openStandin(t)
-  t.equal((await askToken()).status, 200)
-  standin.faults.entra.presentCertificate('expired')
-  await standin.entra.waitUntil(() => standin.entra.counters.openSockets === 0)
-  t.equal(await errorCode(askToken()), 'CERT_HAS_EXPIRED')
-  standin.faults.entra.presentCertificate('wrong-name')
-  t.equal(await errorCode(askToken()), 'ERR_TLS_CERT_ALTNAME_INVALID')
-  standin.faults.entra.presentCertificate('good')
-  t.equal((await askToken()).status, 200)
+  const { standin, send } = await openStandin(t)
+  const { entra, faults } = standin
+  const outcome = () => errorCode(send(entra.url, { fresh: true }))
+  t.equal((await send(entra.url)).status, 404)
+  faults.entra.presentCertificate('expired')
+  await entra.waitUntil(() => entra.counters.openSockets === 0)
+  t.equal(await outcome(), 'CERT_HAS_EXPIRED')
+  faults.entra.presentCertificate('wrong-name')
+  t.equal(await outcome(), 'ERR_TLS_CERT_ALTNAME_INVALID')
+  faults.entra.presentCertificate('good')
+  t.equal(await outcome(), 'none')
 })
 
 t.test('token endpoints answer with tokens of no use', async t => {
