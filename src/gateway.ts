@@ -38,6 +38,8 @@ export interface GatewayOptions {
   readonly access: AccessWriter
   readonly version: string
   readonly nodeVersion: string
+  /** A banner follows that shows the first tokens: they need no log lines of their own. */
+  readonly startQuietly?: boolean
   /** Certificate authorities (PEM) trusted besides the system's and `outbound.caFile`. */
   readonly extraCa?: readonly string[]
 }
@@ -93,7 +95,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     ...config.token,
     maxEntries: MAX_TOKENS,
     onEvent: event => {
-      logTokenEvent(log, event, clock.now())
+      if (started || !options.startQuietly) logTokenEvent(log, event, clock.now())
       if (event.type === 'warned') return
       metrics.tokenRefreshed({
         scope: event.scope,

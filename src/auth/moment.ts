@@ -16,5 +16,10 @@ export function momentIn(clock: Clock, delayMs: number): Moment {
 
 /** Milliseconds left until `moment`; zero or less when it has come. */
 export function msUntil(moment: Moment, clock: Clock): number {
-  return Math.min(moment.wall - clock.now(), moment.monotonic - clock.monotonic())
+  return msBetween(clock.now(), clock.monotonic(), moment)
+}
+
+/** The same for clocks that have been read already. */
+export function msBetween(wall: number, monotonic: number, moment: Moment): number {
+  return Math.min(moment.wall - wall, moment.monotonic - monotonic)
 }

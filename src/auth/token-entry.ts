@@ -14,7 +14,7 @@ import {
 import { requestedClaims } from './challenge.ts'
 import type { AcquiredToken, Credential } from './credential.ts'
 import { classifyFailure, type FailureKind, TokenFailure } from './failures.ts'
-import { type Moment, momentIn, msUntil } from './moment.ts'
+import { type Moment, momentIn, msBetween, msUntil } from './moment.ts'
 import type { Token } from './token.ts'
 
 /** Why a token is asked for: nothing usable is there, its time has come, or the upstream answered 401. */
@@ -160,11 +160,16 @@ export class TokenEntry {
     this.#routes.add(name)
   }
 
-  /** See TokenSource. The warm path allocates nothing. */
+  /** See TokenSource. The warm path allocates nothing and reads each clock once. */
   current(): Token | Promise<Token> {
     const held = this.#held
-    if (held === null || msUntil(held.expiry, this.#options.clock) <= held.reserveMs) return this.#needed()
-    if (this.#flight === null && this.#isDue()) void this.#start('due', this.#claims)
+    if (held === null) return this.#needed()
+    const { clock } = this.#options
+    const wall = clock.now()
+    const monotonic = clock.monotonic()
+    if (msBetween(wall, monotonic, held.expiry) <= held.reserveMs) return this.#needed()
+    const isDue = this.#next !== null && msBetween(wall, monotonic, this.#next) <= 0
+    if (isDue && this.#flight === null && !this.#closed) void this.#start('due', this.#claims)
     return held.token
   }
 

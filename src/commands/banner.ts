@@ -11,11 +11,13 @@ const NAME_WIDTH = 13
 export interface BannerFacts {
   readonly readyMs: number
   readonly version: string
+  readonly configSource: string
   /** Epoch milliseconds. */
   readonly now: number
 }
 
-export function readyBanner(gateway: Gateway, { readyMs, version }: BannerFacts): string[] {
+export function readyBanner(gateway: Gateway, facts: BannerFacts): string[] {
+  const { readyMs, version, configSource, now } = facts
   const { config } = gateway
   const rows = (name: string, values: readonly string[]) =>
     values.map((value, index) => `  ${(index === 0 ? name : '').padEnd(NAME_WIDTH)}${value}`)
@@ -25,9 +27,9 @@ export function readyBanner(gateway: Gateway, { readyMs, version }: BannerFacts)
     '',
     ...rows('Forwarding', mappings(gateway)),
     ...rows('Acting as', unique(config.routes.map(route => actor(gateway, route)))),
-    ...rows('Token', unique(config.routes.map(route => tokenLine(gateway, route)))),
+    ...rows('Token', unique(config.routes.map(route => tokenLine(gateway, route, now)))),
     ...(gateway.admin ? rows('Health', [`${gateway.admin.url}/readyz?verbose`]) : []),
-    ...rows('Config', [config.file ?? 'none (command line)']),
+    ...rows('Config', [configSource]),
     '',
     ...rows('Try it', [tryLine(gateway)]),
     '',
@@ -57,15 +59,16 @@ function actor(gateway: Gateway, route: RouteConfig): string {
     (subject?.appid && `app ${subject.appid}`) ??
     (subject?.oid && `object ${subject.oid}`) ??
     'an identity the token does not name'
-  return `${who}  (${state.label}${subject?.tid ? `, tenant ${subject.tid}` : ''})`
+  const tenant = subject?.tid && !state.label.includes(subject.tid) ? `, tenant ${subject.tid}` : ''
+  return `${who}  (${state.label}${tenant})`
 }
 
-function tokenLine(gateway: Gateway, route: RouteConfig): string {
+function tokenLine(gateway: Gateway, route: RouteConfig, now: number): string {
   const state = gateway.tokenState(route.name)
   const name = route.audience ?? route.scope
   if (state?.usable && state.expiresAt !== undefined) {
     const refresh = state.refreshAt === undefined ? '' : `, refreshes about ${at(state.refreshAt)}`
-    return `${name}  expires ${at(state.expiresAt)}${refresh}`
+    return `${name}  expires ${at(state.expiresAt)} (in ${span(state.expiresAt - now)})${refresh}`
   }
   const error = state?.lastError
   if (error === undefined) return `${name}  none yet; the gateway keeps trying`
@@ -74,6 +77,14 @@ function tokenLine(gateway: Gateway, route: RouteConfig): string {
 
 function at(time: number): string {
   return clockTime(new Date(time))
+}
+
+/** `23 h 59 min`, `59 min` or `4 s`. */
+function span(ms: number): string {
+  const minutes = Math.floor(ms / 60_000)
+  if (minutes === 0) return `${Math.floor(ms / 1000)} s`
+  const hours = Math.floor(minutes / 60)
+  return hours === 0 ? `${minutes} min` : `${hours} h ${minutes % 60} min`
 }
 
 /** A harmless request that means something for the preset. */

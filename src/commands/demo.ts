@@ -16,7 +16,6 @@ export interface DemoOptions {
   /** Make the tour and stop. */
   readonly once?: boolean
   readonly port?: number
-  /** Batch's own port; default 8660, or a free one when `port` is 0. */
   readonly adminListen?: string
   /** Seconds. */
   readonly tokenLife?: number
@@ -24,6 +23,7 @@ export interface DemoOptions {
   readonly readyFile?: string
 }
 
+/** Batch's own port, for SDKs that drop a base path; a free one when the gateway's is. */
 const BATCH_PORT = 8660
 
 /** What would lead the identity library away from the stand-in. */
@@ -64,9 +64,11 @@ export async function runDemo(options: DemoOptions, io: Io): Promise<ExitCode> {
       version: io.version,
       nodeVersion: io.nodeVersion,
       extraCa: [standin.caPem],
+      startQuietly: logging.pretty,
     })
     if (!options.once) {
-      return await serve(gateway, { ...logging, flags, startedAt, invitation: invite }, io)
+      const facts = { startedAt, configSource: 'made by the demo', invitation: invite }
+      return await serve(gateway, { ...logging, flags, ...facts }, io)
     }
     await gateway.firstTokens
     const good = await makeTour(gateway, standin, io)
@@ -117,6 +119,8 @@ routes:
 function invite(gateway: Gateway): string[] {
   const { url } = gateway
   const json = "-H 'content-type: application/json'"
+  // Batch takes no other type for what it creates.
+  const odata = "-H 'content-type: application/json; odata=minimalmetadata'"
   return [
     '  Entra, IMDS, Batch and ML are stand-ins on this machine. Paste into another terminal:',
     '',
@@ -125,8 +129,8 @@ function invite(gateway: Gateway): string[] {
     `  curl "$(curl -s '${url}/batch/jobs?maxresults=2' | sed -n 's/.*"odata.nextLink": *"\\([^"]*\\)".*/\\1/p')"`,
     '',
     '  # submit a job and a task, read what the task wrote',
-    `  curl -i ${url}/batch/jobs ${json} -d '{"id":"mine","poolInfo":{"poolId":"pool-1"}}'`,
-    `  curl -i ${url}/batch/jobs/mine/tasks ${json} -d '{"id":"t1","commandLine":"echo hello"}'`,
+    `  curl -i ${url}/batch/jobs ${odata} -d '{"id":"mine","poolInfo":{"poolId":"pool-1"}}'`,
+    `  curl -i ${url}/batch/jobs/mine/tasks ${odata} -d '{"id":"t1","commandLine":"echo hello"}'`,
     `  curl ${url}/batch/jobs/mine/tasks/t1/files/stdout.txt`,
     '',
     '  # score, and score as a stream',

@@ -23,7 +23,12 @@ export async function runGateway(given: RunFlags, io: Io): Promise<ExitCode> {
     return EXIT.ok
   }
   const logging = openLogging(config, flags, io)
-  const gateway = await startGateway({ ...logging, config, ...surroundings(io) })
+  const gateway = await startGateway({
+    ...logging,
+    config,
+    startQuietly: logging.pretty,
+    ...surroundings(io),
+  })
   return serve(gateway, { ...logging, flags, startedAt, reload: load }, io)
 }
 
@@ -61,6 +66,8 @@ interface ServeOptions extends Logging {
   /** Monotonic milliseconds. */
   readonly startedAt: number
   readonly reload?: () => Config
+  /** Where the configuration came from, when not from the file it names. */
+  readonly configSource?: string
   /** Lines between the banner and the log. */
   readonly invitation?: (gateway: Gateway) => readonly string[]
 }
@@ -85,7 +92,8 @@ export async function serve(gateway: Gateway, options: ServeOptions, io: Io): Pr
   const inFlight = gateway.inFlight()
   if (options.pretty && !flags.quiet)
     io.err(`\n  stopping: ${inFlight} in flight (Ctrl-C again stops at once)`)
-  log.info({ signal, inFlight }, 'stopping')
+  const note = options.pretty ? 'debug' : 'info'
+  log[note]({ signal, inFlight }, 'stopping')
   io.onStopSignal(again => {
     if (again === 'SIGINT' || signal === 'SIGTERM')
       io.exitNow(again === 'SIGINT' ? EXIT.interrupted : EXIT.drainTimeout)
@@ -94,7 +102,7 @@ export async function serve(gateway: Gateway, options: ServeOptions, io: Io): Pr
   const finished = await gateway.drain(graceMs)
   if (flags.readyFile !== undefined) rmSync(flags.readyFile, { force: true })
   if (!finished) log.warn({ graceMs }, 'the time to finish ran out; open requests were cut')
-  log.info('stopped')
+  log[note]('stopped')
   options.flush()
   if (signal === 'SIGINT') return EXIT.interrupted
   return finished ? EXIT.ok : EXIT.drainTimeout
@@ -146,7 +154,9 @@ function announce(gateway: Gateway, options: ServeOptions, io: Io): void {
     options.flush()
     return
   }
-  const lines = readyBanner(gateway, { readyMs, version: io.version, now: io.clock.now() })
+  const configSource = options.configSource ?? gateway.config.file ?? 'none (command line)'
+  const facts = { readyMs, configSource, version: io.version, now: io.clock.now() }
+  const lines = readyBanner(gateway, facts)
   for (const line of lines) io.out(line)
   for (const line of options.invitation?.(gateway) ?? []) io.out(line)
 }

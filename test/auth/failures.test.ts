@@ -68,7 +68,7 @@ const byFact: readonly [title: string, context: FailureContext, fact: NetworkFac
   ],
   [
     'interaction_required',
-    cli,
+    app,
     { host, status: 400, error: 'interaction_required' },
     { kind: 'interaction' },
   ],
