@@ -40,7 +40,7 @@ export interface RouteTokenSource extends TokenSource {
 export class TokenCache {
   readonly #options: TokenCacheOptions
   readonly #entries: LRUCache<string, TokenEntry>
-  readonly #keys = new WeakMap<TokenSource, string>()
+  readonly #origins = new WeakMap<TokenSource, { readonly key: string; readonly route: string | undefined }>()
   #closed = false
 
   constructor(options: TokenCacheOptions) {
@@ -69,7 +69,7 @@ export class TokenCache {
       prefetch: () => entryOfRoute().prefetch(),
       state: () => entryOfRoute().state(),
     }
-    this.#keys.set(source, key)
+    this.#origins.set(source, { key, route })
     return source
   }
 
@@ -83,11 +83,20 @@ export class TokenCache {
     return [...this.#entries.values()].map(entry => entry.state())
   }
 
-  /** Drops the states of all other sources and stops their refreshing, after a reload. */
+  /** Drops the states, and the route names, of all other sources and stops their refreshing, after a reload. */
   retain(sources: Iterable<TokenSource>): void {
-    const kept = new Set([...sources].map(source => this.#keys.get(source)))
-    for (const key of [...this.#entries.keys()]) {
-      if (!kept.has(key)) this.#entries.delete(key)
+    const routes = new Map<string, string[]>()
+    for (const source of sources) {
+      const origin = this.#origins.get(source)
+      if (origin === undefined) continue
+      const names = routes.get(origin.key) ?? []
+      if (origin.route !== undefined) names.push(origin.route)
+      routes.set(origin.key, names)
+    }
+    for (const [key, entry] of [...this.#entries]) {
+      const names = routes.get(key)
+      if (names === undefined) this.#entries.delete(key)
+      else entry.setRoutes(names)
     }
   }
 

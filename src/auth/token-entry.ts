@@ -160,6 +160,11 @@ export class TokenEntry {
     this.#routes.add(name)
   }
 
+  setRoutes(names: readonly string[]): void {
+    this.#routes.clear()
+    for (const name of names) this.#routes.add(name)
+  }
+
   /** See TokenSource. The warm path allocates nothing and reads each clock once. */
   current(): Token | Promise<Token> {
     const held = this.#held
@@ -307,7 +312,7 @@ export class TokenEntry {
   }
 
   #takeLate(answer: AcquiredToken, attempt: Attempt): void {
-    if (this.#closed || this.#generation !== attempt.generation) return
+    if (this.#generation !== attempt.generation) return
     try {
       this.#take(answer, attempt)
       if (this.#flight === null) this.#arm()

@@ -123,6 +123,7 @@ export function parseUpstream(text: string): Parsed<Upstream> {
   if (protocol !== 'https' && protocol !== 'http') {
     return refuse(`${show(scheme)} is not a scheme it can call; write https://host`)
   }
+  if (/^https?:$/i.test(authority)) return refuse(`${show(text)} lacks a slash; write https://host`)
   if (authority === '') return refuse(`${show(text)} has no host; write https://host or https://host/path`)
   if (authority.includes('@')) {
     return refuse(

@@ -252,6 +252,8 @@ class Overlay {
           )
       }
       Reflect.deleteProperty(document, 'upstream')
+      Reflect.deleteProperty(document, 'routes')
+      if (written.length === 0) return
       document['routes'] = written.map(({ path, upstream }) => ({ path, upstream }))
       for (const [i, { from }] of written.entries())
         this.#origins.push({ at: ['routes', i], origin: { from } })

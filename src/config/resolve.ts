@@ -223,7 +223,7 @@ function nameOfPath(path: string): string {
   const words = path.toLowerCase().replace(/[^a-z0-9]+/g, '-')
   const name = words.replace(/^-|-$/g, '')
   if (name === '') return 'default'
-  return (/^[a-z]/.test(name) ? name : `r-${name}`).slice(0, 40)
+  return (/^[a-z]/.test(name) ? name : `r-${name}`).slice(0, 40).replace(/-$/, '')
 }
 
 function resolveTimeouts(route: RouteDocument, presetMs: number, at: ConfigPath, report: Report) {

@@ -162,7 +162,11 @@ const Route = Type.Object(
         'api://11111111-2222-3333-4444-555555555555/.default',
       ),
     ),
-    credential: Type.Optional(Credential),
+    credential: Type.Optional(
+      Type.Union(Credential.anyOf, {
+        description: "The route's own credential. Default: the one of the whole file.",
+      }),
+    ),
     methods: Type.Optional(
       Type.Array(Type.Enum([...METHODS], { type: 'string' }), {
         minItems: 1,
@@ -452,7 +456,10 @@ function decisiveErrors(errors: readonly ErrorObject[]): ErrorObject[] {
     }
     // A value of the wrong type is not one of an enumeration either: said once.
     const hasWrongType = errors.some(
-      other => other.keyword === 'type' && other !== error && other.instancePath === error.instancePath,
+      other =>
+        other.keyword === 'type' &&
+        other.parentSchema === error.parentSchema &&
+        other.instancePath === error.instancePath,
     )
     return !(hasWrongType && (error.keyword === 'enum' || error.keyword === 'const'))
   })
@@ -524,7 +531,11 @@ function toProblem(error: ErrorObject): SchemaProblem {
     case 'minItems':
       return { path, atKey: false, message: 'must not be empty; remove it or give it a value' }
     case 'uniqueItems':
-      return { path: [...path, params['i'] as number], atKey: false, message: 'is listed twice; remove one' }
+      return {
+        path: [...path, Math.max(params['i'] as number, params['j'] as number)],
+        atKey: false,
+        message: 'is listed twice; remove one',
+      }
     case 'minimum':
       return { path, atKey: false, message: `must be at least ${params['limit']}, not ${show(error.data)}` }
     default:

@@ -131,7 +131,7 @@ function span(node: unknown): [number, number] | undefined {
 
 function syntaxMessage(error: YAMLError, text: string): string {
   if (error.code === 'DUPLICATE_KEY') {
-    const key = text.slice(...error.pos).split(/[:\s]/, 1)[0] ?? ''
+    const key = text.slice(error.pos[0]).split(/[:\s]/, 1)[0] ?? ''
     return `"${key}" is written twice; remove one of them`
   }
   if (error.code === 'TAB_AS_INDENT') return 'a tab cannot indent in YAML; use spaces'

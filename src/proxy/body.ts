@@ -24,6 +24,8 @@ export class RequestBody extends Readable {
   #kept: Buffer[] | undefined
   #bytes = 0
   #complete = false
+  /** Set when the rest is gathered for a second attempt instead of being streamed. */
+  #gathered: ((body: Buffer | undefined) => void) | undefined
 
   /** Throws `body_too_large` when the announced length already is. */
   constructor(request: IncomingMessage, maxBytes: number) {
@@ -46,13 +48,34 @@ export class RequestBody extends Readable {
     return this.#complete && this.#kept !== undefined ? Buffer.concat(this.#kept) : undefined
   }
 
+  /** Whether the body was small enough to keep so far. */
+  get isKept(): boolean {
+    return this.#kept !== undefined
+  }
+
+  /**
+   * Ends the streaming and gathers the rest for a second attempt: an answer may come before the body has
+   * been sent. Undefined when it grows too large to keep or the client leaves.
+   */
+  gather(): Promise<Buffer | undefined> {
+    if (this.#complete || this.#kept === undefined) return Promise.resolve(this.replay)
+    return new Promise(resolve => {
+      this.#gathered = resolve
+      this.#request.resume()
+    })
+  }
+
   override _read(): void {
     this.#request.resume()
   }
 
   override _destroy(error: Error | null, callback: (error: Error | null) => void): void {
-    this.#request.off('data', this.#onData).off('end', this.#onEnd).off('close', this.#onClose)
+    if (this.#gathered === undefined) this.#detach()
     callback(error)
+  }
+
+  #detach(): void {
+    this.#request.off('data', this.#onData).off('end', this.#onEnd).off('close', this.#onClose)
   }
 
   readonly #onData = (chunk: Buffer): void => {
@@ -65,16 +88,29 @@ export class RequestBody extends Readable {
       if (this.#bytes > REPLAY_BYTES) this.#kept = undefined
       else this.#kept.push(chunk)
     }
+    if (this.#gathered !== undefined) {
+      if (this.#kept === undefined) this.#endGathering()
+      return
+    }
     if (!this.push(chunk)) this.#request.pause()
   }
 
   readonly #onEnd = (): void => {
     this.#complete = true
-    this.push(null)
+    if (this.#gathered !== undefined) this.#endGathering()
+    else this.push(null)
   }
 
   readonly #onClose = (): void => {
-    if (!this.#complete) this.destroy(new ClientGone())
+    if (this.#complete) return
+    if (this.#gathered !== undefined) this.#endGathering()
+    else this.destroy(new ClientGone())
+  }
+
+  #endGathering(): void {
+    this.#detach()
+    this.#request.pause()
+    this.#gathered?.(this.replay)
   }
 }
 

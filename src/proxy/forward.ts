@@ -52,6 +52,9 @@ class Attempt implements UpstreamHandler {
   #rewriter: BodyRewriter | undefined
   #sentAt = 0
   #paused = false
+  /** A 401 waits for the verdict on its token; the connection may be lost meanwhile. */
+  #judging = false
+  #lost: Error | undefined
 
   constructor(outbound: Outbound, token: Token, body: RequestBody | Buffer | null) {
     this.#outbound = outbound
@@ -129,6 +132,10 @@ class Attempt implements UpstreamHandler {
 
   onResponseError(_controller: UpstreamController, error: Error): void {
     if (this.#over) return
+    if (this.#judging) {
+      this.#lost = error
+      return
+    }
     // undici 7 counts the body of a 304, which has none, against its Content-Length (RFC 9110 8.6).
     if (this.#status === 304 && codeOf(error) === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH') {
       this.#finish()
@@ -292,32 +299,42 @@ class Attempt implements UpstreamHandler {
     const { route, body } = this.#outbound
     const challenges = valuesOf(this.#head!, 'www-authenticate')
     const verdict = route.tokens.rejected(this.#token, challenges)
-    if (body !== undefined && body.replay === undefined) {
+    if (body !== undefined && !body.isKept) {
       this.#exchange.retry = 'unauthorized-not-replayable'
       void verdict // for the next request; it never rejects
       this.#beginAnswer()
       return
     }
     this.#pause(controller)
-    void verdict.then(next => {
-      if (this.#over) return
-      if (next !== null) {
-        this.#exchange.retry = 'unauthorized-new-token'
-        this.#replace(next)
-        return
-      }
-      this.#exchange.retry = 'unauthorized-same-token'
-      this.#beginAnswer()
-      this.#resume()
-    })
+    this.#judging = true
+    void verdict.then(next => this.#judge(next)) // neither rejects
+  }
+
+  /** The verdict on a 401: send the request again with `next`, or let the answer pass. */
+  async #judge(next: Token | null): Promise<void> {
+    const { body } = this.#outbound
+    const whole = next === null ? undefined : await body?.gather()
+    this.#judging = false
+    if (this.#over) return
+    if (next !== null && (body === undefined || whole !== undefined)) {
+      this.#exchange.retry = 'unauthorized-new-token'
+      this.#replace(next, whole)
+      return
+    }
+    this.#exchange.retry = next === null ? 'unauthorized-same-token' : 'unauthorized-not-replayable'
+    if (this.#lost !== undefined) {
+      this.#fail(this.#lost)
+      return
+    }
+    this.#beginAnswer()
+    this.#resume()
   }
 
   /** Gives this attempt up and sends the request once more. */
-  #replace(token: Token): void {
+  #replace(token: Token, body = this.#outbound.body?.replay): void {
     this.#leave()
     this.#connection.drop()
-    const body = this.#outbound.body?.replay ?? null
-    new Attempt(this.#outbound, token, body).send()
+    new Attempt(this.#outbound, token, body ?? null).send()
   }
 
   /** A kept connection that the upstream closed just as we used it: nothing was processed (RFC 9112 9.3.1). */

@@ -9,7 +9,7 @@ import {
   type Server as TcpServer,
 } from 'node:net'
 import type { Clock } from '../clock.ts'
-import type { CertificateAuthority, CertificateKind } from './certificates.ts'
+import type { CertificateKind, ServerCertificates } from './certificates.ts'
 import { Exchange, type Service } from './exchange.ts'
 import type { Door, FaultPlan } from './faults.ts'
 import { type Connection, reply } from './reply.ts'
@@ -38,8 +38,8 @@ export interface ListenerOptions {
   readonly port: number
   readonly clock: Clock
   readonly log: RequestLog
-  /** With an authority the server speaks TLS. */
-  readonly authority?: CertificateAuthority
+  /** With certificates the server speaks TLS. */
+  readonly certificates?: ServerCertificates
 }
 
 const MAX_HEADER_BYTES = 64 * 1024
@@ -53,7 +53,7 @@ export class Listener implements Door {
   readonly #host: string
   readonly #clock: Clock
   readonly #log: RequestLog
-  readonly #authority: CertificateAuthority | undefined
+  readonly #certificates: ServerCertificates | undefined
   readonly #http: ReturnType<typeof createHttpServer> | HttpsServer
   readonly #sockets = new Map<string, Socket>()
   #acceptors: TcpServer[] = []
@@ -67,12 +67,12 @@ export class Listener implements Door {
     this.#port = options.port
     this.#clock = options.clock
     this.#log = options.log
-    this.#authority = options.authority
+    this.#certificates = options.certificates
     const serve = (request: IncomingMessage, response: ServerResponse) => void this.#serve(request, response)
     this.#http =
-      options.authority === undefined
+      options.certificates === undefined
         ? createHttpServer({ maxHeaderSize: MAX_HEADER_BYTES }, serve)
-        : createHttpsServer({ ...options.authority.issue(), maxHeaderSize: MAX_HEADER_BYTES }, serve)
+        : createHttpsServer({ ...options.certificates.good, maxHeaderSize: MAX_HEADER_BYTES }, serve)
     // Like Azure's: idle connections are kept, and no Keep-Alive header says for how long.
     this.#http.keepAliveTimeout = 0
   }
@@ -87,7 +87,7 @@ export class Listener implements Door {
 
   get url(): string {
     const host = this.#host.includes(':') ? `[${this.#host}]` : this.#host
-    return `${this.#authority === undefined ? 'http' : 'https'}://${host}:${this.#port}`
+    return `${this.#certificates === undefined ? 'http' : 'https'}://${host}:${this.#port}`
   }
 
   /** Serves from now on. */
@@ -122,8 +122,8 @@ export class Listener implements Door {
   }
 
   present(kind: CertificateKind): void {
-    if (this.#authority === undefined || !('setSecureContext' in this.#http)) return
-    this.#http.setSecureContext(this.#authority.issue({ kind }))
+    if (this.#certificates === undefined || !('setSecureContext' in this.#http)) return
+    this.#http.setSecureContext(this.#certificates[kind])
     this.#presented = kind
     for (const socket of this.#sockets.values()) socket.destroy()
   }
@@ -139,7 +139,7 @@ export class Listener implements Door {
     return addresses.map((address, index) => ({
       address,
       optional: index > 0,
-      server: createTcpServer({ noDelay: true, allowHalfOpen: this.#authority === undefined }, socket =>
+      server: createTcpServer({ noDelay: true, allowHalfOpen: this.#certificates === undefined }, socket =>
         this.#accept(socket),
       ),
     }))

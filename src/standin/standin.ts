@@ -117,7 +117,8 @@ const SCOPES = {
 /** Starts every server. Rejects when a given port is taken. */
 export async function startStandin(options: StandinOptions = {}): Promise<Standin> {
   const { clock = systemClock, host = 'localhost', tokenLifeSeconds, requestLogLimit = 1000 } = options
-  const certificates = new CertificateAuthority(options.names)
+  const certificates = await CertificateAuthority.create(options.names)
+  const serverCertificates = await certificates.issueEachKind()
   const issuer = new TokenIssuer(randomUUID(), clock)
   const application = { clientId: randomUUID(), objectId: randomUUID() }
   const clientSecret = `standin~${randomBytes(24).toString('base64url')}`
@@ -137,7 +138,7 @@ export async function startStandin(options: StandinOptions = {}): Promise<Standi
       port,
       clock,
       log,
-      ...(tls ? { authority: certificates } : {}),
+      ...(tls ? { certificates: serverCertificates } : {}),
     })
     return { log, listener }
   }

@@ -407,6 +407,21 @@ t.test('a token that comes after the time limit is used', async t => {
   t.not(warm().authorization, 'Bearer late', 'and refreshed in its time')
 })
 
+t.test('a token that comes late serves those who wait for the next attempt, should that fail', async t => {
+  const { source, clock, credential } = setUp(t)
+  const first = held()
+  const second = held()
+  credential.next(first.answer, second.answer)
+  const error = refusal(source.current())
+  await clock.advance(16 * SECOND)
+  await error
+  const waiting = source.current()
+  first.resolve({ token: 'late', expiresAt: clock.now() + HOUR })
+  await settle()
+  second.reject(down())
+  t.equal((await waiting).authorization, 'Bearer late')
+})
+
 t.test('a token that comes too late replaces no newer one', async t => {
   const { source, clock, warm, credential } = setUp(t)
   const gate = held()
@@ -672,6 +687,17 @@ t.test('claims that the credential cannot satisfy are not asked for again', asyn
   t.equal(credential.calls[2]?.claims, undefined)
 })
 
+t.test('claims that worked once but later do not are given up', async t => {
+  const { source, credential, clock } = setUp(t)
+  await source.rejected(await source.current(), [CHALLENGE])
+  credential.next(down())
+  await clock.advance(51 * MINUTE)
+  t.strictSame(
+    credential.calls.slice(2, 4).map(({ claims }) => claims),
+    [CLAIMS, undefined],
+  )
+})
+
 // --- what people see
 
 t.test('the state shows who, until when and from where, and never the token', async t => {
@@ -816,7 +842,7 @@ t.test('close stops all timers; a good token is served to its end, then requests
   t.match(await refusal(source.current()), { code: 'token_unavailable', message: /stopping/ })
 })
 
-t.test('an answer that comes after close is not taken up', async t => {
+t.test('an answer that comes after close sets no timer', async t => {
   const { cache, clock, source, credential } = setUp(t)
   const gate = held()
   credential.next(gate.answer)

@@ -20,7 +20,9 @@ async function open(
   return { ...gateway, upstream }
 }
 
-async function code(answer: Promise<{ status: number; headers: Readonly<Record<string, string>>; body: string }>) {
+async function code(
+  answer: Promise<{ status: number; headers: Readonly<Record<string, string>>; body: string }>,
+) {
   const { status, headers, body } = await answer
   const problem = JSON.parse(body) as { code: string; remedy: string }
   return { status, header: headers['x-entra-proxy-error'], code: problem.code, remedy: problem.remedy }
@@ -33,7 +35,12 @@ t.test('an upstream that refuses the connection is 502 upstream_unreachable', as
   server.close()
   const { port } = await openGateway(t, { routes: [{ upstream: `http://127.0.0.1:${freed}` }] })
   const answer = await code(get(port, '/'))
-  t.match(answer, { status: 502, header: 'upstream_unreachable', code: 'upstream_unreachable', remedy: /upstream URL/ })
+  t.match(answer, {
+    status: 502,
+    header: 'upstream_unreachable',
+    code: 'upstream_unreachable',
+    remedy: /upstream URL/,
+  })
 })
 
 t.test('an upstream whose name does not resolve is 502 upstream_unreachable', async t => {
@@ -41,44 +48,53 @@ t.test('an upstream whose name does not resolve is 502 upstream_unreachable', as
   t.match(await code(get(port, '/')), { status: 502, code: 'upstream_unreachable' })
 })
 
-t.test('an upstream that resets before its answer is 502 upstream_reset, and a POST is not repeated', async t => {
-  const { port, upstream } = await open(t, socket => socket.resetAndDestroy())
-  const answer = await code(
-    sendRaw(port, `POST / HTTP/1.1\r\nHost: localhost:${port}\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi`),
-  )
-  t.match(answer, { status: 502, code: 'upstream_reset' })
-  t.equal(upstream.requests.length, 1)
-})
+t.test(
+  'an upstream that resets before its answer is 502 upstream_reset, and a POST is not repeated',
+  async t => {
+    const { port, upstream } = await open(t, socket => socket.resetAndDestroy())
+    const answer = await code(
+      sendRaw(
+        port,
+        `POST / HTTP/1.1\r\nHost: localhost:${port}\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi`,
+      ),
+    )
+    t.match(answer, { status: 502, code: 'upstream_reset' })
+    t.equal(upstream.requests.length, 1)
+  },
+)
 
-t.test('a fresh connection that dies is not retried; a kept one that dies is, once, for idempotent methods', async t => {
-  // Every second request on a connection kills it, as a peer does whose idle timeout strikes just then.
-  const perConnection = new Map<number, number>()
-  const { port, upstream } = await open(t, (socket, request) => {
-    const nth = (perConnection.get(request.connection) ?? 0) + 1
-    perConnection.set(request.connection, nth)
-    if (request.target === '/die' || nth > 1) socket.destroy()
-    else socket.write('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok')
-  })
-  t.match(await code(get(port, '/die')), { status: 502, code: 'upstream_reset' })
-  t.equal(upstream.requests.length, 1)
+t.test(
+  'a fresh connection that dies is not retried; a kept one that dies is, once, for idempotent methods',
+  async t => {
+    // Every second request on a connection kills it, as a peer does whose idle timeout strikes just then.
+    const perConnection = new Map<number, number>()
+    const { port, upstream } = await open(t, (socket, request) => {
+      const nth = (perConnection.get(request.connection) ?? 0) + 1
+      perConnection.set(request.connection, nth)
+      if (request.target === '/die' || nth > 1) socket.destroy()
+      else socket.write('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok')
+    })
+    t.match(await code(get(port, '/die')), { status: 502, code: 'upstream_reset' })
+    t.equal(upstream.requests.length, 1)
 
-  t.equal((await get(port, '/a')).status, 200)
-  t.equal((await get(port, '/b')).status, 200)
-  t.same(
-    upstream.requests.map(request => request.target),
-    ['/die', '/a', '/b', '/b'],
-  )
+    t.equal((await get(port, '/a')).status, 200)
+    t.equal((await get(port, '/b')).status, 200)
+    t.same(
+      upstream.requests.map(request => request.target),
+      ['/die', '/a', '/b', '/b'],
+    )
 
-  // A POST may land on a connection of either kind; whatever becomes of it, it is sent once.
-  const statuses: number[] = []
-  while (!statuses.includes(502)) {
-    const post = `POST /c HTTP/1.1\r\nHost: localhost:${port}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`
-    const answer = await sendRaw(port, post)
-    if (answer.status !== 200) t.equal(answer.headers['x-entra-proxy-error'], 'upstream_reset')
-    statuses.push(answer.status)
-  }
-  t.equal(upstream.requests.filter(request => request.target === '/c').length, statuses.length)
-})
+    // A POST may land on a connection of either kind; whatever becomes of it, it is sent once.
+    const statuses: number[] = []
+    while (!statuses.includes(502)) {
+      const post = `POST /c HTTP/1.1\r\nHost: localhost:${port}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`
+      const answer = await sendRaw(port, post)
+      if (answer.status !== 200) t.equal(answer.headers['x-entra-proxy-error'], 'upstream_reset')
+      statuses.push(answer.status)
+    }
+    t.equal(upstream.requests.filter(request => request.target === '/c').length, statuses.length)
+  },
+)
 
 t.test('an upstream that never answers is 504, and its connection is closed', async t => {
   const { port, upstream } = await open(
@@ -95,7 +111,10 @@ for (const [name, bytes] of [
   ['nonsense', 'nonsense\r\n\r\n'],
   ['an unasked 101', 'HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n'],
   ['two Content-Lengths', 'HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab'],
-  ['Content-Length and Transfer-Encoding', 'HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n'],
+  [
+    'Content-Length and Transfer-Encoding',
+    'HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
+  ],
   ['a head of 100 KB', `HTTP/1.1 200 OK\r\nx: ${'a'.repeat(100_000)}\r\n\r\n`],
 ] as const) {
   t.test(`an upstream that answers ${name} is 502`, async t => {
@@ -106,15 +125,18 @@ for (const [name, bytes] of [
   })
 }
 
-t.test('a body broken from its first byte is an error or a body without an end, never a clean answer', async t => {
-  const { port, accessLine } = await open(t, socket =>
-    socket.write('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n'),
-  )
-  const answer = await get(port, '/')
-  if (answer.status === 200) t.notMatch(answer.body, /0\r\n\r\n/)
-  else t.equal(answer.status, 502)
-  t.match(await accessLine(), answer.status === 200 ? { cut: true } : { code: /^upstream_/ })
-})
+t.test(
+  'a body broken from its first byte is an error or a body without an end, never a clean answer',
+  async t => {
+    const { port, accessLine } = await open(t, socket =>
+      socket.write('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n'),
+    )
+    const answer = await get(port, '/')
+    if (answer.status === 200) t.notMatch(answer.body, /0\r\n\r\n/)
+    else t.equal(answer.status, 502)
+    t.match(await accessLine(), answer.status === 200 ? { cut: true } : { code: /^upstream_/ })
+  },
+)
 
 for (const framing of ['content-length', 'chunked'] as const) {
   for (const end of ['FIN', 'RST'] as const) {
@@ -141,7 +163,10 @@ for (const framing of ['content-length', 'chunked'] as const) {
   }
 }
 
-const PHASES: Record<string, { script: Script; answerAt: 'head' | 'body'; send: (port: number) => string; seen: RegExp | undefined }> = {
+const PHASES: Record<
+  string,
+  { script: Script; answerAt: 'head' | 'body'; send: (port: number) => string; seen: RegExp | undefined }
+> = {
   'while it waits for headers': {
     script: () => {},
     answerAt: 'body',
@@ -216,34 +241,42 @@ t.test('a body over the limit of its route is 413, announced or not', async t =>
   t.match(await send(chunked), { status: 413, code: 'body_too_large' })
 })
 
-t.test('beyond its places and its queue a route answers overloaded, and goes on when a place is free', async t => {
-  const answers: (() => void)[] = []
-  const { port, upstream } = await open(
-    t,
-    socket => answers.push(() => socket.write('HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n')),
-    {},
-    { limits: { maxConcurrent: 1, maxQueue: 1, queueTimeoutMs: 10_000, maxBodyBytes: 10 } },
-  )
-  const first = get(port, '/1')
-  await upstream.until(() => upstream.requests.length === 1)
-  // Of two more one finds a place in the queue, and the other is refused at once.
-  const others = [get(port, '/2'), get(port, '/3')]
-  const refused = await Promise.race(others)
-  t.equal(refused.status, 503)
-  t.equal(refused.headers['x-entra-proxy-error'], 'overloaded')
-  t.equal(refused.headers['retry-after'], '1')
-  t.equal(upstream.requests.length, 1)
-  answers.shift()!()
-  t.equal((await first).status, 200)
-  await upstream.until(() => upstream.requests.length === 2)
-  answers.shift()!()
-  t.same((await Promise.all(others)).map(answer => answer.status).sort(), [200, 503])
-})
+t.test(
+  'beyond its places and its queue a route answers overloaded, and goes on when a place is free',
+  async t => {
+    const answers: (() => void)[] = []
+    const { port, upstream } = await open(
+      t,
+      socket => answers.push(() => socket.write('HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n')),
+      {},
+      { limits: { maxConcurrent: 1, maxQueue: 1, queueTimeoutMs: 10_000, maxBodyBytes: 10 } },
+    )
+    const first = get(port, '/1')
+    await upstream.until(() => upstream.requests.length === 1)
+    // Of two more one finds a place in the queue, and the other is refused at once.
+    const others = [get(port, '/2'), get(port, '/3')]
+    const refused = await Promise.race(others)
+    t.equal(refused.status, 503)
+    t.equal(refused.headers['x-entra-proxy-error'], 'overloaded')
+    t.equal(refused.headers['retry-after'], '1')
+    t.equal(upstream.requests.length, 1)
+    answers.shift()!()
+    t.equal((await first).status, 200)
+    await upstream.until(() => upstream.requests.length === 2)
+    answers.shift()!()
+    t.same((await Promise.all(others)).map(answer => answer.status).sort(), [200, 503])
+  },
+)
 
 t.test('a hundred requests that cannot be sent leave the route working', async t => {
   const { port, upstream } = await open(t)
   for (let i = 0; i < 100; i++) {
-    await get(port, '/x', ['Keep-Alive: timeout=5', 'Transfer-Encoding: identity', 'Upgrade: h2c', 'Expect: 100-continue'])
+    await get(port, '/x', [
+      'Keep-Alive: timeout=5',
+      'Transfer-Encoding: identity',
+      'Upgrade: h2c',
+      'Expect: 100-continue',
+    ])
   }
   t.equal((await get(port, '/good')).status, 200)
   t.equal(upstream.requests.at(-1)!.target, '/good')

@@ -1,7 +1,13 @@
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: it is the syntax under test
+
 import t from 'tap'
 import { interpolate } from '../../src/config/interpolate.ts'
 
-const VARIABLES: Readonly<Record<string, string>> = { ACCOUNT: 'contoso', EMPTY: '', TRICKY: '${ACCOUNT} $$ a: b' }
+const VARIABLES: Readonly<Record<string, string>> = {
+  ACCOUNT: 'contoso',
+  EMPTY: '',
+  TRICKY: '${ACCOUNT} $$ a: b',
+}
 
 function expand(text: string) {
   return interpolate(text, {

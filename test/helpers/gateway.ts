@@ -19,6 +19,8 @@ export interface GatewayOverrides extends Partial<Omit<Config, 'routes'>> {
   readonly routes: readonly RouteOverrides[]
   readonly env?: Readonly<Record<string, string | undefined>>
   readonly extraCa?: readonly string[]
+  /** Default true: the first token attempt of each route has ended when the gateway is handed out. */
+  readonly awaitFirstTokens?: boolean
 }
 
 export interface TestGateway {
@@ -50,7 +52,7 @@ export function testRoute(overrides: RouteOverrides, tokenFile: string): RouteCo
     responseHeaders: { set: {}, remove: [] },
     rewriteLinks: 'headers+json',
     trustUpstream: false,
-    timeouts: { connectMs: 5_000, responseMs: 10_000, idleMs: 10_000 },
+    timeouts: { connectMs: 60_000, responseMs: 60_000, idleMs: 60_000 },
     limits: { maxConcurrent: 256, maxQueue: 256, queueTimeoutMs: 10_000, maxBodyBytes: 10 * 2 ** 30 },
     ...rest,
   }
@@ -58,7 +60,7 @@ export function testRoute(overrides: RouteOverrides, tokenFile: string): RouteCo
 
 /** Opens a gateway whose routes use a static canary token unless they name a credential. */
 export async function openGateway(t: Test, overrides: GatewayOverrides): Promise<TestGateway> {
-  const { routes, env = {}, extraCa, ...rest } = overrides
+  const { routes, env = {}, extraCa, awaitFirstTokens = true, ...rest } = overrides
   const folder = mkdtempSync(join(tmpdir(), 'entra-proxy-test-'))
   const tokenFile = join(folder, 'token')
   writeFileSync(tokenFile, CANARY_TOKEN)
@@ -100,7 +102,7 @@ export async function openGateway(t: Test, overrides: GatewayOverrides): Promise
     await gateway.close()
     rmSync(folder, { recursive: true, force: true })
   })
-  await gateway.firstTokens
+  if (awaitFirstTokens) await gateway.firstTokens
   return {
     gateway,
     port: gateway.listeners[0]!.facts.port,

@@ -2,7 +2,7 @@
 
 import { writeFileSync } from 'node:fs'
 import t, { type Test } from 'tap'
-import { openGateway, type GatewayOverrides } from '../helpers/gateway.ts'
+import { type GatewayOverrides, openGateway } from '../helpers/gateway.ts'
 import { get, sendRaw } from '../helpers/raw-client.ts'
 import { openRecorder } from '../helpers/recorder.ts'
 
@@ -131,26 +131,29 @@ t.test('a page of an allowed origin gets CORS answers', async t => {
   t.equal((await get(port, '/x', ['Origin: https://app.example.evil'])).status, 403)
 })
 
-t.test('a request that came through another proxy is refused, or stripped where that is configured', async t => {
-  const lines = ['X-Forwarded-For: 1.2.3.4', 'X-Forwarded-Host: x', 'Forwarded: for=x', 'Via: 1.1 proxy']
-  const strict = await open(t)
-  for (const line of lines) {
-    const answer = await get(strict.port, '/', [line])
-    t.equal(answer.status, 403, line)
-    t.equal(answer.headers['x-entra-proxy-error'], 'forwarded_not_allowed')
-  }
-  t.equal(strict.upstream.requests.length, 0)
+t.test(
+  'a request that came through another proxy is refused, or stripped where that is configured',
+  async t => {
+    const lines = ['X-Forwarded-For: 1.2.3.4', 'X-Forwarded-Host: x', 'Forwarded: for=x', 'Via: 1.1 proxy']
+    const strict = await open(t)
+    for (const line of lines) {
+      const answer = await get(strict.port, '/', [line])
+      t.equal(answer.status, 403, line)
+      t.equal(answer.headers['x-entra-proxy-error'], 'forwarded_not_allowed')
+    }
+    t.equal(strict.upstream.requests.length, 0)
 
-  const lenient = await open(t, {
-    security: { allowedHosts: [], allowedOrigins: [], forwardedRequests: 'strip', allowRemote: false },
-  })
-  t.equal((await get(lenient.port, '/', lines)).status, 200)
-  const [request] = lenient.upstream.requests
-  t.equal(request!.header('x-forwarded-for'), undefined)
-  t.equal(request!.header('x-forwarded-host'), undefined)
-  t.equal(request!.header('forwarded'), undefined)
-  t.notMatch(request!.lines.join('\n'), /1\.1 proxy/)
-})
+    const lenient = await open(t, {
+      security: { allowedHosts: [], allowedOrigins: [], forwardedRequests: 'strip', allowRemote: false },
+    })
+    t.equal((await get(lenient.port, '/', lines)).status, 200)
+    const [request] = lenient.upstream.requests
+    t.equal(request!.header('x-forwarded-for'), undefined)
+    t.equal(request!.header('x-forwarded-host'), undefined)
+    t.equal(request!.header('forwarded'), undefined)
+    t.notMatch(request!.lines.join('\n'), /1\.1 proxy/)
+  },
+)
 
 t.test('a request that comes back to the same gateway is a loop', async t => {
   const { port, upstream } = await open(t, {
@@ -165,27 +168,30 @@ t.test('a request that comes back to the same gateway is a loop', async t => {
   t.equal(upstream.requests.length, 1)
 })
 
-t.test('CONNECT, TRACE, * and foreign absolute-form targets are refused; our own absolute form is served', async t => {
-  const { port, upstream } = await open(t)
-  const send = (line: string) =>
-    sendRaw(port, `${line} HTTP/1.1\r\nHost: localhost:${port}\r\nConnection: close\r\n\r\n`)
-  t.equal((await send('CONNECT evil.example:443')).status, 405)
-  const trace = await send('TRACE /')
-  t.equal(trace.status, 405)
-  t.ok(trace.headers['allow'])
-  t.equal((await send('OPTIONS *')).status, 400)
-  t.equal((await send('GET http://evil.example/x')).status, 421)
-  t.equal((await send('GET https://evil.example/x')).status, 421)
-  t.equal((await send(`GET http://localhost:${port}@evil.example/x`)).status, 421)
-  t.equal((await send('GET http:/x')).status, 400)
-  t.equal((await send('GET evil.example:443')).status, 400)
-  t.equal(upstream.requests.length, 0)
-  t.equal((await send(`GET http://localhost:${port}/x?y`)).status, 200)
-  t.equal(upstream.requests[0]!.target, '/x?y')
-  t.equal((await send('GET //evil.example/x')).status, 200)
-  t.equal(upstream.requests[1]!.target, '//evil.example/x')
-  t.equal(upstream.requests[1]!.header('host'), `localhost:${upstream.port}`)
-})
+t.test(
+  'CONNECT, TRACE, * and foreign absolute-form targets are refused; our own absolute form is served',
+  async t => {
+    const { port, upstream } = await open(t)
+    const send = (line: string) =>
+      sendRaw(port, `${line} HTTP/1.1\r\nHost: localhost:${port}\r\nConnection: close\r\n\r\n`)
+    t.equal((await send('CONNECT evil.example:443')).status, 405)
+    const trace = await send('TRACE /')
+    t.equal(trace.status, 405)
+    t.ok(trace.headers['allow'])
+    t.equal((await send('OPTIONS *')).status, 400)
+    t.equal((await send('GET http://evil.example/x')).status, 421)
+    t.equal((await send('GET https://evil.example/x')).status, 421)
+    t.equal((await send(`GET http://localhost:${port}@evil.example/x`)).status, 421)
+    t.equal((await send('GET http:/x')).status, 400)
+    t.equal((await send('GET evil.example:443')).status, 400)
+    t.equal(upstream.requests.length, 0)
+    t.equal((await send(`GET http://localhost:${port}/x?y`)).status, 200)
+    t.equal(upstream.requests[0]!.target, '/x?y')
+    t.equal((await send('GET //evil.example/x')).status, 200)
+    t.equal(upstream.requests[1]!.target, '//evil.example/x')
+    t.equal(upstream.requests[1]!.header('host'), `localhost:${upstream.port}`)
+  },
+)
 
 t.test('a WebSocket handshake gets 426; an offer of h2c is ignored', async t => {
   const { port, upstream } = await open(t)
@@ -202,67 +208,97 @@ t.test('a WebSocket handshake gets 426; an offer of h2c is ignored', async t => 
   t.notMatch(upstream.requests[0]!.lines.join('\n'), /upgrade|http2-settings/i)
 })
 
-t.test('paths that two readers could read differently are refused; odd but clear ones arrive as sent', async t => {
-  const { port, upstream } = await open(t, {})
-  for (const path of [
-    '/a/../b',
-    '/..',
-    '/a/.',
-    '/./a',
-    '/a/%2e%2e/b',
-    '/a/.%2E/b',
-    '/a/..%2fb',
-    '/a%2f..%2fb',
-    '/a/..%5cb',
-    '/a%5C..%5Cb',
-    '/a\\b',
-    '/a#b',
-    '/a%00b',
-    '/a%1fb',
-    '/a%7Fb',
-    '/a%zz',
-    '/a%',
-    '/a%2',
-    '/a\xe9',
-    '/a?x#y',
-    '/a?\xe9',
-  ]) {
-    const answer = await get(port, path)
-    t.equal(answer.status, 400, JSON.stringify(path))
-    t.ok(answer.headers['x-entra-proxy-error'], path)
-  }
-  t.equal(upstream.requests.length, 0)
-  const fine = ['//a//b', '/a%2Fb%5Cc', '/a%25', '/%252e%252e/x', '/a;..;b', '/...', '/a..b', '/%C3%A9', '/a?../b', '/a?%zz']
-  for (const path of fine) {
-    t.equal((await get(port, path)).status, 200, path)
-    t.equal(upstream.requests.at(-1)!.target, path)
-  }
-})
+t.test(
+  'paths that two readers could read differently are refused; odd but clear ones arrive as sent',
+  async t => {
+    const { port, upstream } = await open(t, {})
+    for (const path of [
+      '/a/../b',
+      '/..',
+      '/a/.',
+      '/./a',
+      '/a/%2e%2e/b',
+      '/a/.%2E/b',
+      '/a/..%2fb',
+      '/a%2f..%2fb',
+      '/a/..%5cb',
+      '/a%5C..%5Cb',
+      '/a\\b',
+      '/a#b',
+      '/a%00b',
+      '/a%1fb',
+      '/a%7Fb',
+      '/a%zz',
+      '/a%',
+      '/a%2',
+      '/a\xe9',
+      '/a?x#y',
+      '/a?\xe9',
+    ]) {
+      const answer = await get(port, path)
+      t.equal(answer.status, 400, JSON.stringify(path))
+      t.ok(answer.headers['x-entra-proxy-error'], path)
+    }
+    t.equal(upstream.requests.length, 0)
+    const fine = [
+      '//a//b',
+      '/a%2Fb%5Cc',
+      '/a%25',
+      '/%252e%252e/x',
+      '/a;..;b',
+      '/...',
+      '/a..b',
+      '/%C3%A9',
+      '/a?../b',
+      '/a?%zz',
+    ]
+    for (const path of fine) {
+      t.equal((await get(port, path)).status, 200, path)
+      t.equal(upstream.requests.at(-1)!.target, path)
+    }
+  },
+)
 
-t.test('on a route with a path list an encoded separator is refused and the rest must match as written', async t => {
-  const upstream = await openRecorder()
-  t.teardown(() => upstream.close())
-  const { port } = await openGateway(t, {
-    routes: [
-      { path: '/batch', upstream: upstream.origin, methods: ['GET'], paths: ['/jobs/**', '/pools', '/x/*/y'] },
-    ],
-  })
-  const status = async (path: string) => (await get(port, path)).status
-  for (const path of ['/batch/jobs', '/batch/jobs/a/b', '/batch/pools?x', '/batch/x/1/y']) {
-    t.equal(await status(path), 200, path)
-  }
-  for (const path of ['/batch', '/batch/', '/batch/poolsx', '/batch/pools/', '/batch/x/1/2/y', '/batch/JOBS', '/batch/%6Aobs']) {
-    t.equal(await status(path), 403, path)
-  }
-  t.equal(await status('/batch/jobs%2F..'), 400)
-  t.equal(await status('/batch/jobs%2Fa'), 400)
-  const post = await sendRaw(
-    port,
-    `POST /batch/jobs HTTP/1.1\r\nHost: localhost:${port}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`,
-  )
-  t.equal(post.status, 405)
-  t.equal(post.headers['allow'], 'GET')
-})
+t.test(
+  'on a route with a path list an encoded separator is refused and the rest must match as written',
+  async t => {
+    const upstream = await openRecorder()
+    t.teardown(() => upstream.close())
+    const { port } = await openGateway(t, {
+      routes: [
+        {
+          path: '/batch',
+          upstream: upstream.origin,
+          methods: ['GET'],
+          paths: ['/jobs/**', '/pools', '/x/*/y'],
+        },
+      ],
+    })
+    const status = async (path: string) => (await get(port, path)).status
+    for (const path of ['/batch/jobs', '/batch/jobs/a/b', '/batch/pools?x', '/batch/x/1/y']) {
+      t.equal(await status(path), 200, path)
+    }
+    for (const path of [
+      '/batch',
+      '/batch/',
+      '/batch/poolsx',
+      '/batch/pools/',
+      '/batch/x/1/2/y',
+      '/batch/JOBS',
+      '/batch/%6Aobs',
+    ]) {
+      t.equal(await status(path), 403, path)
+    }
+    t.equal(await status('/batch/jobs%2F..'), 400)
+    t.equal(await status('/batch/jobs%2Fa'), 400)
+    const post = await sendRaw(
+      port,
+      `POST /batch/jobs HTTP/1.1\r\nHost: localhost:${port}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`,
+    )
+    t.equal(post.status, 405)
+    t.equal(post.headers['allow'], 'GET')
+  },
+)
 
 t.test('a path belongs to the longest route at a segment boundary, compared as it came', async t => {
   const upstream = await openRecorder()
@@ -289,14 +325,26 @@ t.test('a path belongs to the longest route at a segment boundary, compared as i
     t.equal(answer.status, 404, path)
     t.equal(answer.headers['x-entra-proxy-error'], 'no_route')
   }
-  t.match(JSON.parse((await get(port, '/btach/pools')).body), { remedy: /\/batch/, detail: /\/batch, \/batch\/inner/ })
+  t.match(JSON.parse((await get(port, '/btach/pools')).body), {
+    remedy: /\/batch/,
+    detail: /\/batch, \/batch\/inner/,
+  })
 })
 
 t.test('too many or too large headers are 431 and never reach the upstream', async t => {
   const { port, upstream } = await open(t)
   const many = Array.from({ length: 101 }, (_, i) => `x-${i}: 1`)
   t.equal((await get(port, '/', many)).status, 431)
-  t.equal((await get(port, '/', Array.from({ length: 2_000 }, (_, i) => `x-${i}: 1`))).status, 431)
+  t.equal(
+    (
+      await get(
+        port,
+        '/',
+        Array.from({ length: 2_000 }, (_, i) => `x-${i}: 1`),
+      )
+    ).status,
+    431,
+  )
   const large = await get(port, '/', [`x-large: ${'a'.repeat(70_000)}`])
   t.equal(large.status, 431)
   t.equal(large.headers['x-entra-proxy-error'], 'headers_too_large')
@@ -306,7 +354,12 @@ t.test('too many or too large headers are 431 and never reach the upstream', asy
 
 t.test('what is not HTTP gets one coded answer', async t => {
   const { port, upstream } = await open(t)
-  for (const bytes of ['\x16\x03\x01\x02\x00', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'GET / HTTP/1.1\nHost: x\n\n', 'nonsense\r\n\r\n']) {
+  for (const bytes of [
+    '\x16\x03\x01\x02\x00',
+    'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n',
+    'GET / HTTP/1.1\nHost: x\n\n',
+    'nonsense\r\n\r\n',
+  ]) {
     const answer = await sendRaw(port, bytes)
     t.equal(answer.status, 400, JSON.stringify(bytes))
     t.equal(answer.headers['x-entra-proxy-error'], 'bad_request_target')
