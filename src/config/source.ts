@@ -63,9 +63,12 @@ export function parseSource(text: string, sources: InterpolationSources): Source
     return { ...source, value: undefined, locate: () => place(0, 1) }
   }
   for (const error of [...document.errors, ...document.warnings]) {
+    const isSyntax = error.code !== 'DUPLICATE_KEY'
+    // What follows a broken place is mostly its echo.
+    if (isSyntax && isBroken) continue
     const [start, end] = error.pos
     problems.push({ ...place(start, end), path: [], message: syntaxMessage(error, text) })
-    isBroken ||= error.code !== 'DUPLICATE_KEY'
+    isBroken ||= isSyntax
   }
   visit(document, {
     Scalar(key, node, ancestors) {
@@ -136,6 +139,9 @@ function syntaxMessage(error: YAMLError, text: string): string {
   }
   if (error.code === 'TAB_AS_INDENT') return 'a tab cannot indent in YAML; use spaces'
   if (error.code === 'MULTIPLE_DOCS') return 'a second document begins here; keep one, without "---" between'
+  const [start] = error.pos
+  if (text.startsWith('${', start - 1)) return `a value with \${…} needs quotes inside { } and [ ]`
+  if (text.startsWith(']:', start - 1)) return 'an address with [ ] needs quotes, such as "[::1]:8656"'
   return `broken YAML: ${error.message}; check the indentation, quotes and brackets here`
 }
 

@@ -1,7 +1,12 @@
 // Certificates made in memory at start: a test authority, and server certificates from it, right or wrong.
+// The library takes a while to load, so this module is itself loaded only by a stand-in that starts.
+
+// The library's decorators look for it while they load: first.
+import 'reflect-metadata'
 
 import { KeyObject, webcrypto } from 'node:crypto'
 import { isIP } from 'node:net'
+import * as x509 from '@peculiar/x509'
 
 /** What is wrong with a certificate: `self-signed` is right but not from the authority. */
 export type CertificateKind = 'good' | 'expired' | 'wrong-name' | 'self-signed'
@@ -27,19 +32,16 @@ const LOOPBACK_NAMES = ['localhost', '127.0.0.1', '::1']
 const KEY_ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256' }
 const AUTHORITY_NAME = commonName('entra-proxy stand-in CA')
 
-type X509 = Awaited<ReturnType<typeof loadX509>>
 type Keys = webcrypto.CryptoKeyPair
 
 /** An authority of its own, ECDSA P-256 throughout. Valid from yesterday by the real clock, as TLS libraries look at that one. */
 export class CertificateAuthority {
   /** The authority's own certificate: what clients must trust. */
   readonly caPem: string
-  readonly #x509: X509
   readonly #keys: Keys
   readonly #names: readonly string[]
 
-  private constructor(x509: X509, keys: Keys, caPem: string, names: readonly string[]) {
-    this.#x509 = x509
+  private constructor(keys: Keys, caPem: string, names: readonly string[]) {
     this.#keys = keys
     this.caPem = caPem
     this.#names = names
@@ -47,7 +49,7 @@ export class CertificateAuthority {
 
   /** `names` are in every certificate besides localhost, 127.0.0.1 and ::1. */
   static async create(names: readonly string[] = []): Promise<CertificateAuthority> {
-    const [x509, keys] = await Promise.all([loadX509(), generateKeys()])
+    const keys = await generateKeys()
     const { keyCertSign, cRLSign } = x509.KeyUsageFlags
     const certificate = await x509.X509CertificateGenerator.createSelfSigned({
       name: AUTHORITY_NAME,
@@ -59,13 +61,12 @@ export class CertificateAuthority {
         await x509.SubjectKeyIdentifierExtension.create(keys.publicKey),
       ],
     })
-    return new CertificateAuthority(x509, keys, toPem(certificate), [...LOOPBACK_NAMES, ...names])
+    return new CertificateAuthority(keys, toPem(certificate), [...LOOPBACK_NAMES, ...names])
   }
 
   /** Makes a server certificate with a key of its own. */
   async issue(request: CertificateRequest = {}): Promise<CertifiedKey> {
     const { kind = 'good' } = request
-    const x509 = this.#x509
     const keys = await generateKeys()
     const names = kind === 'wrong-name' ? ['wrong.invalid'] : (request.names ?? this.#names)
     const subject = commonName(names[0] ?? 'nobody')
@@ -100,12 +101,6 @@ export class CertificateAuthority {
   }
 }
 
-/** Loaded with the first authority: only a stand-in needs it. */
-async function loadX509() {
-  await import('reflect-metadata') // must be there before the library is
-  return import('@peculiar/x509')
-}
-
 function generateKeys(): Promise<Keys> {
   return webcrypto.subtle.generateKey(KEY_ALGORITHM, true, ['sign', 'verify'])
 }
@@ -116,14 +111,14 @@ function validity(days: number): { readonly notBefore: Date; readonly notAfter: 
   return { notBefore: new Date(Math.min(Date.now(), notAfter) - DAY), notAfter: new Date(notAfter) }
 }
 
-function commonName(name: string): { readonly [type: string]: string[] }[] {
+function commonName(name: string): x509.JsonName {
   return [{ CN: [name] }]
 }
 
-function alternativeName(name: string): { readonly type: 'ip' | 'dns'; readonly value: string } {
+function alternativeName(name: string): x509.JsonGeneralName {
   return { type: isIP(name) === 0 ? 'dns' : 'ip', value: name }
 }
 
-function toPem(certificate: { toString(format: 'pem'): string }): string {
+function toPem(certificate: x509.X509Certificate): string {
   return `${certificate.toString('pem')}\n`
 }

@@ -6,7 +6,7 @@ import { type Clock, systemClock } from '../clock.ts'
 import { BatchService } from './batch.ts'
 import { BatchAccount } from './batch-account.ts'
 import { BearerCheck } from './bearer.ts'
-import { CertificateAuthority } from './certificates.ts'
+import type { CertificateAuthority } from './certificates.ts'
 import { EntraService } from './entra.ts'
 import { FaultPlan, ResourceFaults } from './faults.ts'
 import { APP_SERVICE_PATH, ImdsService } from './imds.ts'
@@ -15,8 +15,12 @@ import { RequestLog } from './request-log.ts'
 import { describe, Listener, type StandinServer } from './server.ts'
 import { TokenIssuer } from './tokens.ts'
 
-export type { CertificateKind, CertificateRequest, CertifiedKey } from './certificates.ts'
-export { CertificateAuthority } from './certificates.ts'
+export type {
+  CertificateAuthority,
+  CertificateKind,
+  CertificateRequest,
+  CertifiedKey,
+} from './certificates.ts'
 export type {
   BadTokenAnswer,
   Fault,
@@ -117,6 +121,7 @@ const SCOPES = {
 /** Starts every server. Rejects when a given port is taken. */
 export async function startStandin(options: StandinOptions = {}): Promise<Standin> {
   const { clock = systemClock, host = 'localhost', tokenLifeSeconds, requestLogLimit = 1000 } = options
+  const { CertificateAuthority } = await import('./certificates.ts')
   const certificates = await CertificateAuthority.create(options.names)
   const serverCertificates = await certificates.issueEachKind()
   const issuer = new TokenIssuer(randomUUID(), clock)

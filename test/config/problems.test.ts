@@ -495,6 +495,13 @@ const TABLE: [title: string, text: string, place: string, message: RegExp][] = [
 
   ['a twin key', `upstream: ${BATCH}\nupstream: ${BATCH}`, '2:1', /"upstream" is written twice/],
   ['broken YAML', 'routes: [', '1:10', /broken YAML/],
+  ['a variable in braces', 'tls: { certFile: ${X}, keyFile: y }', '1:19', /needs quotes inside/],
+  [
+    'an IPv6 address without quotes',
+    `listen: [::1]:8656\nupstream: ${BATCH}`,
+    '1:14',
+    /needs quotes, such as/,
+  ],
   ['a tab', 'log:\n\tlevel: info', '2:1', /a tab cannot indent/],
   ['a second document', `upstream: ${BATCH}\n---\na: 1`, '2:1', /a second document/],
   ['a missing variable', route('name: ${NAME}'), '3:11 routes[0].name', /variable NAME is not set/],

@@ -1,6 +1,10 @@
+// Before the library that reads the extensions back.
+import 'reflect-metadata'
+
 import { X509Certificate } from 'node:crypto'
 import type { AddressInfo } from 'node:net'
 import { checkServerIdentity, connect, createServer, type PeerCertificate, type Server } from 'node:tls'
+import * as x509 from '@peculiar/x509'
 import t from 'tap'
 import {
   CertificateAuthority,
@@ -29,8 +33,8 @@ async function handshake(certified: CertifiedKey, ca: string, host: string): Pro
 }
 
 t.test('a good certificate holds for localhost, both loopback addresses and the names given', async t => {
-  const authority = new CertificateAuthority(['acct.westeurope.batch.azure.com'])
-  const certified = authority.issue()
+  const authority = await CertificateAuthority.create(['acct.westeurope.batch.azure.com'])
+  const certified = await authority.issue()
   for (const host of ['localhost', '127.0.0.1', '::1', 'acct.westeurope.batch.azure.com']) {
     t.equal(await handshake(certified, authority.caPem, host), 'ok', host)
   }
@@ -38,17 +42,19 @@ t.test('a good certificate holds for localhost, both loopback addresses and the 
 })
 
 t.test('each wrong certificate is refused for its own reason', async t => {
-  const authority = new CertificateAuthority()
+  const authority = await CertificateAuthority.create()
   const refusals = {
     expired: 'CERT_HAS_EXPIRED',
     'wrong-name': 'ERR_TLS_CERT_ALTNAME_INVALID',
     'self-signed': 'DEPTH_ZERO_SELF_SIGNED_CERT',
   } as const
+  const { good, ...wrong } = await authority.issueEachKind()
+  t.equal(await handshake(good, authority.caPem, 'localhost'), 'ok')
   for (const [kind, code] of Object.entries(refusals)) {
-    const certified = authority.issue({ kind: kind as keyof typeof refusals })
+    const certified = wrong[kind as keyof typeof refusals]
     t.equal(await handshake(certified, authority.caPem, 'localhost'), code, kind)
   }
-  const stranger = new CertificateAuthority().issue()
+  const stranger = await (await CertificateAuthority.create()).issue()
   t.equal(
     await handshake(stranger, authority.caPem, 'localhost'),
     'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
@@ -59,10 +65,10 @@ t.test('each wrong certificate is refused for its own reason', async t => {
 t.test(
   'what is issued is well-formed: subject names, usage, signature, and a serial number of its own',
   async t => {
-    const authority = new CertificateAuthority()
+    const authority = await CertificateAuthority.create()
     const ca = new X509Certificate(authority.caPem)
     const request: CertificateRequest = { names: ['one.test', '10.0.0.1', 'fe80::1:2'] }
-    const one = new X509Certificate(authority.issue(request).cert)
+    const one = new X509Certificate((await authority.issue(request)).cert)
     t.ok(ca.ca)
     t.notOk(one.ca)
     t.ok(one.verify(ca.publicKey))
@@ -70,6 +76,32 @@ t.test(
     t.equal(one.subjectAltName, 'DNS:one.test, IP Address:10.0.0.1, IP Address:FE80:0:0:0:0:0:1:2')
     t.same(one.keyUsage, ['1.3.6.1.5.5.7.3.1'], 'server authentication')
     t.equal(one.publicKey.asymmetricKeyDetails?.namedCurve, 'prime256v1')
-    t.not(one.serialNumber, new X509Certificate(authority.issue(request).cert).serialNumber)
+    t.not(one.serialNumber, new X509Certificate((await authority.issue(request)).cert).serialNumber)
   },
 )
+
+t.test('a strict client finds what RFC 5280 asks of an authority and of what it signs', async t => {
+  const authority = await CertificateAuthority.create()
+  const ca = new x509.X509Certificate(authority.caPem)
+  const { keyCertSign, cRLSign, digitalSignature } = x509.KeyUsageFlags
+  const subjectKey = (certificate: x509.X509Certificate) =>
+    certificate.getExtension(x509.SubjectKeyIdentifierExtension)?.keyId
+  t.match(ca.getExtension(x509.BasicConstraintsExtension), { ca: true, critical: true })
+  t.match(ca.getExtension(x509.KeyUsagesExtension), { usages: keyCertSign | cRLSign, critical: true })
+  t.match(subjectKey(ca), /^[0-9a-f]{40}$/)
+
+  const { 'self-signed': selfSigned, ...signed } = await authority.issueEachKind()
+  for (const [kind, { cert }] of Object.entries(signed)) {
+    const certificate = new x509.X509Certificate(cert)
+    t.match(
+      certificate.getExtension(x509.KeyUsagesExtension),
+      { usages: digitalSignature, critical: true },
+      kind,
+    )
+    t.equal(certificate.getExtension(x509.AuthorityKeyIdentifierExtension)?.keyId, subjectKey(ca), kind)
+    t.not(subjectKey(certificate), subjectKey(ca), kind)
+    t.ok(certificate.notBefore < certificate.notAfter, kind)
+  }
+  const own = new x509.X509Certificate(selfSigned.cert)
+  t.equal(own.getExtension(x509.AuthorityKeyIdentifierExtension)?.keyId, subjectKey(own))
+})
