@@ -60,6 +60,8 @@ export interface Gateway {
   inFlight(): number
   /** Puts another configuration into use; listeners and limits of the process stay. Running requests keep the old one. */
   reload(config: Config): void
+  /** Notes for the metrics that a reload was refused. */
+  reloadRefused(): void
   /** Stops accepting and finishes what is in flight. False when `graceMs` ran out and requests were cut. */
   drain(graceMs: number): Promise<boolean>
   /** Cuts everything. */
@@ -236,6 +238,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       for (const route of old.routes) route.pool.retire()
       log.info({ routes: next.routes.map(route => route.name) }, 'configuration reloaded')
     },
+    reloadRefused: () => metrics.reloaded(false),
     async drain(graceMs) {
       draining = true
       const closed = Promise.all(listeners.map(listener => listener.close())).then(() => true)

@@ -19,7 +19,10 @@ export interface CredentialDeps {
   /** The text of a file. */
   readonly readFile: (path: string) => Promise<string>
   readonly clock: Clock
-  /** PEM certificates trusted besides Node's own; those of NODE_EXTRA_CA_CERTS must be among them. Give each credential the same array. */
+  /**
+   * PEM certificates trusted besides Node's own; those of NODE_EXTRA_CA_CERTS must be among them. Give all
+   * credentials the same array: what is made from it is shared by identity.
+   */
   readonly ca?: readonly string[] | undefined
   /** The longest one request to a token service may take; default 5 s. */
   readonly requestTimeoutMs?: number

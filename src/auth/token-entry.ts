@@ -146,7 +146,7 @@ export class TokenEntry {
   #attempted = false
   #generation = 0
   #forcedUntil: Moment | null = null
-  /** Claims the upstream asked for, kept while they work: without them each refresh would end in the same challenge. */
+  /** Claims the upstream asked for, kept while they work: without them a refresh would end in the same challenge. */
   #claims: string | undefined
   #warnedAudience = ''
   #cancelTimer: (() => void) | null = null

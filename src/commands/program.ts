@@ -2,6 +2,7 @@
 
 import { Command, CommanderError, InvalidArgumentError } from 'commander'
 import type { RunFlags } from '../config/flags.ts'
+import { ConfigError } from '../config/problems.ts'
 import { CommandError, EXIT, type ExitCode } from '../errors.ts'
 import type { Io } from './io.ts'
 
@@ -15,6 +16,15 @@ Exit codes:
 Every flag of run can also be set as ENTRA_PROXY_<FLAG>, for example ENTRA_PROXY_CLIENT_ID.
 Precedence: flag > environment > file > default.`
 
+const NOTHING_TO_RUN = [
+  'entra-proxy: there is nothing to run: no URL was given and there is no entra-proxy.yaml',
+  '',
+  '  entra-proxy https://contoso.westeurope.batch.azure.com    a gateway to this account on http://localhost:8656',
+  '  entra-proxy demo                                          try it offline, without an Azure account',
+  '',
+  '  entra-proxy help run                                      all flags',
+]
+
 /** Runs the command `argv` names (without node and script) and returns the exit code. */
 export async function runCommandLine(argv: readonly string[], io: Io): Promise<ExitCode> {
   let exitCode: ExitCode = EXIT.ok
@@ -26,6 +36,10 @@ export async function runCommandLine(argv: readonly string[], io: Io): Promise<E
     return exitCode
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage
+    if (error instanceof ConfigError && error.unconfigured) {
+      for (const line of NOTHING_TO_RUN) io.err(line)
+      return EXIT.usage
+    }
     if (error instanceof CommandError) {
       io.err(`entra-proxy: ${error.message}`)
       if (error.remedy !== '') io.err(`\n  fix  ${error.remedy}`)

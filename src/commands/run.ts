@@ -117,6 +117,7 @@ function watchReload(gateway: Gateway, load: () => Config, log: Logger, io: Io):
     try {
       gateway.reload(load())
     } catch (error) {
+      gateway.reloadRefused()
       const problems = error instanceof ConfigError ? error.message : String(error)
       log.error({ problems }, 'configuration not reloaded; the one before stays in use')
     }

@@ -39,7 +39,7 @@ export interface CredentialConfig {
   readonly resourceId?: string
   readonly objectId?: string
   readonly clientSecretFile?: string
-  /** `static`: the file that holds the token. */
+  /** `static`: the file that holds the token; `workload-identity`: the one that holds the federated token. */
   readonly tokenFile?: string
   /** Entra's address in a sovereign cloud or a test, `https://…`. */
   readonly authorityHost?: string

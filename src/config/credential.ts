@@ -1,6 +1,7 @@
 // The credential part of the file: which settings each type takes, and which it cannot do without.
 
 import type { CredentialConfig, CredentialType } from './config.ts'
+import type { Environment } from './flags.ts'
 import type { ConfigPath, Report } from './problems.ts'
 import type { CredentialDocument } from './schema.ts'
 
@@ -12,9 +13,9 @@ interface Shape {
 }
 
 const SHAPES: Readonly<Record<CredentialType, Shape>> = {
-  auto: { needs: [], takes: ['tenantId', 'clientId', 'resourceId', 'authorityHost'] },
+  auto: { needs: [], takes: ['tenantId', 'clientId', 'resourceId', 'objectId', 'authorityHost'] },
   environment: { needs: [], takes: ['authorityHost'] },
-  'workload-identity': { needs: [], takes: ['tenantId', 'clientId', 'authorityHost'] },
+  'workload-identity': { needs: [], takes: ['tenantId', 'clientId', 'tokenFile', 'authorityHost'] },
   'managed-identity': { needs: [], takes: ['clientId', 'resourceId', 'objectId'] },
   'client-secret': { needs: ['tenantId', 'clientId', 'clientSecretFile'], takes: ['authorityHost'] },
   'azure-cli': { needs: [], takes: ['tenantId'] },
@@ -32,12 +33,25 @@ const UNAVAILABLE: Readonly<Record<string, string>> = {
 
 const FILE_KEYS: readonly string[] = ['clientSecretFile', 'tokenFile']
 
-/** The credential with its file names made absolute by `file`. */
+/** What the identity library takes from the environment when the file does not say it. */
+const FROM_ENVIRONMENT: { readonly [K in CredentialKey]?: string } = {
+  tenantId: 'AZURE_TENANT_ID',
+  clientId: 'AZURE_CLIENT_ID',
+  clientSecretFile: 'AZURE_CLIENT_SECRET',
+}
+
+export interface CredentialSurroundings {
+  readonly env: Environment
+  /** Makes a file name absolute. */
+  readonly file: (name: string) => string
+  readonly report: Report
+}
+
+/** The credential of one place of the file, its file names absolute. */
 export function resolveCredential(
   document: CredentialDocument,
   at: ConfigPath,
-  file: (name: string) => string,
-  report: Report,
+  { env, file, report }: CredentialSurroundings,
 ): CredentialConfig {
   const settings = typeof document === 'string' ? { type: document } : document
   const atType = typeof document === 'string' ? at : [...at, 'type']
@@ -57,7 +71,10 @@ export function resolveCredential(
     })
   }
   for (const key of shape.needs) {
-    if (!(key in given)) report([...at, key], `credential ${type} needs ${key}; add it here`, { atKey: true })
+    const variable = FROM_ENVIRONMENT[key]
+    if (key in given || (variable !== undefined && env[variable])) continue
+    const elsewhere = variable === undefined ? '' : `, or set ${variable}`
+    report([...at, key], `credential ${type} needs ${key}; add it here${elsewhere}`, { atKey: true })
   }
   checkIdentity(settings, at, report)
   return {
@@ -83,7 +100,10 @@ function checkIdentity(settings: CredentialSettings, at: ConfigPath, report: Rep
       [...at, 'tenantId'],
       `"${tenantId}" is not a tenant; write its id or a domain such as contoso.onmicrosoft.com`,
     )
-  } else if (type === 'client-secret' && /^(common|organizations|consumers)$/i.test(tenantId ?? '')) {
+  } else if (
+    (type === 'client-secret' || type === 'workload-identity') &&
+    /^(common|organizations|consumers)$/i.test(tenantId ?? '')
+  ) {
     report(
       [...at, 'tenantId'],
       `an application signs in to one tenant, not to "${tenantId}"; write the tenant's id`,

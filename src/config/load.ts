@@ -6,7 +6,7 @@ import { dirname, isAbsolute, join, relative, resolve as resolvePath } from 'nod
 import type { Config, ConfigProblem } from './config.ts'
 import { type Environment, mergeSettings, type RunFlags, type Settings, unknownVariables } from './flags.ts'
 import { ConfigError, type ConfigPath, formatPath } from './problems.ts'
-import { resolveConfig } from './resolve.ts'
+import { type ResolveInput, resolveConfig } from './resolve.ts'
 import { validateDocument } from './schema.ts'
 import { parseSource, type Source } from './source.ts'
 
@@ -64,7 +64,9 @@ export function examineConfig(input: ConfigInput): Examined {
   for (const problem of unknownVariables(input.env, source?.variables ?? new Set())) problems.add(problem)
 
   const overlay = new Overlay(source?.value, settings, problems)
-  const config = overlay.isUsable ? resolve(overlay, settings, directory, problems) : undefined
+  const config = overlay.isUsable
+    ? resolve(overlay, settings, { directory, env: input.env }, problems)
+    : undefined
   const unconfigured = found === undefined && !overlay.hasRoutes && problems.list.length === 0
   if (!overlay.hasRoutes && problems.list.length === 0) problems.add(noRoutes(file))
 
@@ -86,7 +88,12 @@ export function examineConfig(input: ConfigInput): Examined {
   }
 }
 
-function resolve(overlay: Overlay, settings: Settings, directory: string, problems: ProblemList) {
+function resolve(
+  overlay: Overlay,
+  settings: Settings,
+  surroundings: Pick<ResolveInput, 'directory' | 'env'>,
+  problems: ProblemList,
+) {
   const written = structuredClone(overlay.document)
   const { document, problems: misfits, lostRoutes } = validateDocument(overlay.document)
   for (const { path, atKey, message } of misfits) problems.report(overlay, path, message, { atKey })
@@ -95,7 +102,7 @@ function resolve(overlay: Overlay, settings: Settings, directory: string, proble
   return resolveConfig({
     document,
     lostRoutes,
-    directory,
+    ...surroundings,
     port: settings.port,
     isWritten: path => path.reduce<unknown>((value, key) => Object(value)[key], written) !== undefined,
     report(path, message, options) {
@@ -111,7 +118,7 @@ function noRoutes(file: string | undefined): ConfigProblem {
     path: 'routes',
     message:
       'there is no route; give an upstream, such as `entra-proxy https://contoso.westeurope.batch.azure.com`, ' +
-      'or write "upstream" or "routes" into entra-proxy.yaml (`entra-proxy init` makes one)',
+      'or write "upstream" or "routes" into entra-proxy.yaml',
   }
 }
 
@@ -163,8 +170,7 @@ function usualFiles(env: Environment, cwd: string): string[] {
 
 function unreadable(name: string, error: unknown): string {
   const code = codeOf(error)
-  if (code === 'ENOENT')
-    return `${name} does not exist; check the path, or make one with \`entra-proxy init\``
+  if (code === 'ENOENT') return `${name} does not exist; check the path`
   if (code === 'EISDIR') return `${name} is a directory; name the file in it`
   return `cannot read ${name} (${code}); check its permissions`
 }

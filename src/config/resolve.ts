@@ -15,8 +15,8 @@ import {
   parseUpstream,
 } from './address.ts'
 import type { Config, CredentialConfig, ListenAddress, RouteConfig, Upstream } from './config.ts'
-import { resolveCredential } from './credential.ts'
-import type { Setting } from './flags.ts'
+import { type CredentialSurroundings, resolveCredential } from './credential.ts'
+import type { Environment, Setting } from './flags.ts'
 import { resolveHeaderRules } from './header-rules.ts'
 import type { ConfigPath, Report } from './problems.ts'
 import type { ConfigDocument, RouteDocument } from './schema.ts'
@@ -29,6 +29,7 @@ export interface ResolveInput {
   readonly lostRoutes: ReadonlySet<number>
   /** What relative file names start from. */
   readonly directory: string
+  readonly env: Environment
   readonly port: Setting<string | number> | undefined
   /** False when a value is only the default. */
   readonly isWritten: (path: ConfigPath) => boolean
@@ -41,12 +42,12 @@ export type ResolvedConfig = Omit<Config, 'file' | 'requireToken' | 'warnings'>
 
 /** The configuration in force. It may be used only if nothing was reported but warnings. */
 export function resolveConfig(input: ResolveInput): ResolvedConfig {
-  const { document, directory, report } = input
+  const { document, directory, env, report } = input
   const file = (name: string) => resolvePath(directory, name)
   const listen = resolveListen(input)
   const adminListen = resolveAdmin(document, report)
-  const credential = resolveCredential(document.credential, ['credential'], file, report)
-  const routes = resolveRoutes(input, credential, file)
+  const credential = resolveCredential(document.credential, ['credential'], { env, file, report })
+  const routes = resolveRoutes(input, credential, { env, file, report })
   const placed = placedListeners(input, listen, routes, adminListen)
   checkListeners(placed, input)
   checkLoops(routes, placed, report)
@@ -112,7 +113,7 @@ interface PlacedRoute {
 function resolveRoutes(
   { document, lostRoutes, report }: ResolveInput,
   credential: CredentialConfig,
-  file: (name: string) => string,
+  surroundings: CredentialSurroundings,
 ): PlacedRoute[] {
   const byPath = new Map<string, number>()
   const byName = new Map<string, number>()
@@ -136,7 +137,7 @@ function resolveRoutes(
     }
     byPath.set(route.path, twin ?? i)
     byName.set(name, namesake ?? i)
-    const resolved = resolveRoute(route, name, at, credential, file, report)
+    const resolved = resolveRoute(route, name, at, credential, surroundings)
     if (resolved !== undefined) routes.push({ route: resolved, at })
   }
   return routes
@@ -147,9 +148,9 @@ function resolveRoute(
   name: string,
   at: ConfigPath,
   defaultCredential: CredentialConfig,
-  file: (name: string) => string,
-  report: Report,
+  surroundings: CredentialSurroundings,
 ): RouteConfig | undefined {
+  const { report } = surroundings
   const upstream = resolveUpstream(route.upstream, [...at, 'upstream'], report)
   const listen = route.listen && accept(parseListen(route.listen), [...at, 'listen'], report)
   const target = upstream && resolveTokenTarget(route, upstream, at, report)
@@ -157,7 +158,7 @@ function resolveRoute(
     credential:
       route.credential === undefined
         ? defaultCredential
-        : resolveCredential(route.credential, [...at, 'credential'], file, report),
+        : resolveCredential(route.credential, [...at, 'credential'], surroundings),
     requestHeaders: resolveHeaderRules(route.requestHeaders, 'request', [...at, 'requestHeaders'], report),
     responseHeaders: resolveHeaderRules(
       route.responseHeaders,

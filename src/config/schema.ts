@@ -69,7 +69,10 @@ const Credential = Type.Union([
         text('client-certificate: not available in this version.', '/run/secrets/client.pem'),
       ),
       tokenFile: Type.Optional(
-        text('static: the file that holds the token; it is read again when it changes.', './token.txt'),
+        text(
+          'static: the file that holds the token. workload-identity: the federated token; default AZURE_FEDERATED_TOKEN_FILE.',
+          './token.txt',
+        ),
       ),
       authorityHost: Type.Optional(
         text('The address of Entra in a sovereign cloud.', 'https://login.microsoftonline.us'),

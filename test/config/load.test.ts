@@ -259,9 +259,7 @@ t.test('a file that is named wins, the flag before the variable', async t => {
 })
 
 t.test('a named file that cannot be read is an error of the flag that named it', async t => {
-  t.match(complaints({ flags: { config: 'no.yaml' } }), [
-    /^--config no\.yaml does not exist; .*entra-proxy init/,
-  ])
+  t.match(complaints({ flags: { config: 'no.yaml' } }), [/^--config no\.yaml does not exist; check the path/])
   t.match(complaints({ env: { ENTRA_PROXY_CONFIG: 'no.yaml' } }), [
     /^ENTRA_PROXY_CONFIG no\.yaml does not exist/,
   ])
@@ -418,6 +416,15 @@ t.test('--credential, --client-id and --tenant-id make the default credential', 
   const own = `routes: [{ upstream: "${BATCH}", credential: azure-powershell }]`
   t.match(load({ file: own, flags: { credential: 'azure-cli' } }).routes, [
     { credential: { type: 'azure-powershell' } },
+  ])
+})
+
+t.test('a credential may lack what the environment has for it', async t => {
+  const file = `upstream: ${BATCH}\ncredential: client-secret`
+  const env = { AZURE_TENANT_ID: 't', AZURE_CLIENT_ID: 'c', AZURE_CLIENT_SECRET: 's' }
+  t.strictSame(load({ file, env }).routes[0]?.credential, { type: 'client-secret' })
+  t.strictSame(complaints({ file, env: { ...env, AZURE_CLIENT_ID: '' } }), [
+    'credential.clientId credential client-secret needs clientId; add it here, or set AZURE_CLIENT_ID',
   ])
 })
 

@@ -33,7 +33,10 @@ export function sendRaw(port: number, bytes: string | Buffer, timeoutMs = 5_000)
 /** A GET that closes, with `Host: localhost:port` unless the lines bring their own. */
 export function get(port: number, target: string, lines: readonly string[] = []): Promise<RawAnswer> {
   const host = lines.some(line => /^host:/i.test(line)) ? [] : [`Host: localhost:${port}`]
-  return sendRaw(port, [`GET ${target} HTTP/1.1`, ...host, ...lines, 'Connection: close', '', ''].join('\r\n'))
+  return sendRaw(
+    port,
+    [`GET ${target} HTTP/1.1`, ...host, ...lines, 'Connection: close', '', ''].join('\r\n'),
+  )
 }
 
 function parse(text: string): RawAnswer {

@@ -1,7 +1,7 @@
 // A raw TCP upstream: keeps every byte it got and answers what the test's script says, right or wrong.
 
-import { createServer, type Server, type Socket } from 'node:net'
 import type { AddressInfo } from 'node:net'
+import { createServer, type Server, type Socket } from 'node:net'
 import { createServer as createTlsServer } from 'node:tls'
 
 /** One request as it came over the wire. */
