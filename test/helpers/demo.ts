@@ -6,13 +6,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { loadConfig } from '../../src/config/load.ts'
-import type { Gateway } from '../../src/gateway.ts'
 import { type Standin, type StandinOptions, startStandin } from '../../src/standin/standin.ts'
 import { openGateway } from './gateway.ts'
 
 export interface Demo {
   readonly standin: Standin
-  readonly gateway: Gateway
   /** The main listener: Batch below `/batch`, the online endpoint at `/score`, the batch endpoint at `/nightly`. */
   readonly url: string
   /** Batch's own port, mounted at the root. */
@@ -57,7 +55,6 @@ export async function openDemo(t: Test, options: StandinOptions = {}): Promise<D
     logs.map(line => JSON.parse(line) as Record<string, unknown>).filter(line => line['msg'] === 'request')
   return {
     standin,
-    gateway,
     url,
     batchUrl: gateway.ownPorts.get('jobs')!,
     async accessLines(count) {
