@@ -345,8 +345,9 @@ function logTokenEvent(log: Logger, event: TokenEvent, now: number): void {
     log.info({ ...named, expiresInS, durationMs, reason: event.reason }, 'token acquired')
     return
   }
-  const { failure, retryInMs, serving } = event
-  log.warn(
+  const { failure, retryInMs, serving, failures } = event
+  // The first of a row, and then one now and then: it may go on for hours.
+  log[failures % 10 === 1 ? 'warn' : 'debug'](
     {
       ...named,
       durationMs,

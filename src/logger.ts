@@ -111,7 +111,10 @@ function formatAccess(exchange: Exchange, color: boolean): string {
 
 /** A pino line for people: time, level unless info, message, fields. */
 function formatEvent(line: string, color: boolean): string {
-  const { level, time, msg, ...fields } = JSON.parse(line) as Record<string, unknown>
+  const { level, time, msg, detail, remedy, ...fields } = JSON.parse(line) as Record<string, unknown>
+  const below = [detail, remedy === undefined ? undefined : `fix  ${remedy}`]
+    .filter(text => text !== undefined)
+    .map(text => `          ${escapeControl(String(text))}\n`)
   const shown = Object.entries(fields)
     .filter(([, value]) => value !== undefined && value !== null)
     .map(
@@ -125,7 +128,7 @@ function formatEvent(line: string, color: boolean): string {
     escapeControl(String(msg)),
     ...(shown.length === 0 ? [] : [paint(shown.join('  '), 'dim', color)]),
   ]
-  return `${parts.join('  ')}\n`
+  return `${parts.join('  ')}\n${below.join('')}`
 }
 
 /** Control characters could rewrite the terminal; they are shown as escapes. */

@@ -27,7 +27,7 @@ export function readyBanner(gateway: Gateway, facts: BannerFacts): string[] {
     '',
     ...rows('Forwarding', mappings(gateway)),
     ...rows('Acting as', unique(config.routes.map(route => actor(gateway, route)))),
-    ...rows('Token', unique(config.routes.map(route => tokenLine(gateway, route, now)))),
+    ...rows('Token', unique(config.routes.flatMap(route => tokenLines(gateway, route, now)))),
     ...(gateway.admin ? rows('Health', [`${gateway.admin.url}/readyz?verbose`]) : []),
     ...rows('Config', [configSource]),
     '',
@@ -63,16 +63,18 @@ function actor(gateway: Gateway, route: RouteConfig): string {
   return `${who}  (${state.label}${tenant})`
 }
 
-function tokenLine(gateway: Gateway, route: RouteConfig, now: number): string {
+function tokenLines(gateway: Gateway, route: RouteConfig, now: number): string[] {
   const state = gateway.tokenState(route.name)
   const name = route.audience ?? route.scope
   if (state?.usable && state.expiresAt !== undefined) {
     const refresh = state.refreshAt === undefined ? '' : `, refreshes about ${at(state.refreshAt)}`
-    return `${name}  expires ${at(state.expiresAt)} (in ${span(state.expiresAt - now)})${refresh}`
+    return [`${name}  expires ${at(state.expiresAt)} (in ${span(state.expiresAt - now)})${refresh}`]
   }
   const error = state?.lastError
-  if (error === undefined) return `${name}  none yet; the gateway keeps trying`
-  return `${name}  none: ${error.detail}  fix: ${error.remedy}  (the gateway keeps trying)`
+  const none = `${name}  none yet; the gateway keeps trying`
+  if (error === undefined) return [none]
+  const reasons = state?.notes.length ? state.notes : [error.detail]
+  return [none, ...reasons.map(reason => `  ${reason}`), `  fix  ${error.remedy}`]
 }
 
 function at(time: number): string {
