@@ -21,7 +21,11 @@ export interface BuiltGateway {
 
 const PROGRAM = new URL('../dist/entra-proxy.js', import.meta.url).pathname
 
-export async function openBuiltGateway(options: StandinOptions = {}): Promise<BuiltGateway> {
+/** `moreRoutes`: lines of the configuration's route list, for upstreams of the caller's own. */
+export async function openBuiltGateway(
+  options: StandinOptions = {},
+  moreRoutes: (standin: Standin) => Promise<string> = async () => '',
+): Promise<BuiltGateway> {
   const standin = await startStandin(options)
   const folder = mkdtempSync(join(tmpdir(), 'entra-proxy-bench-'))
   const file = (name: string) => join(folder, name)
@@ -43,6 +47,7 @@ credential:
 routes:
   - { path: /batch, upstream: "${standin.batch.url}", preset: batch, trustUpstream: true }
   - { path: /ml, upstream: "${standin.mlOnline.url}", preset: ml-online, trustUpstream: true }
+${await moreRoutes(standin)}
 `,
   )
   const ready = file('ready.json')
@@ -57,9 +62,13 @@ routes:
       resolve()
     })
   })
-  const child = spawn(process.execPath, [PROGRAM, 'run', '-c', file('entra-proxy.yaml'), '--ready-file', ready], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
+  const child = spawn(
+    process.execPath,
+    [PROGRAM, 'run', '-c', file('entra-proxy.yaml'), '--ready-file', ready],
+    {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    },
+  )
   const log: Buffer[] = []
   child.stdout.on('data', chunk => log.push(chunk))
   const exited = new Promise<number | null>(resolve => child.once('exit', code => resolve(code)))

@@ -2,9 +2,12 @@
 // of 50 MB/s on the far side. Prints the gateway's memory and the digests of both ends.
 
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { request } from 'node:http'
-import { pipeline } from 'node:stream/promises'
+import { createServer, type Server } from 'node:https'
+import type { AddressInfo } from 'node:net'
 import { Readable, Transform } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import { patternBytes } from '../src/standin/scratch.ts'
 import { openBuiltGateway } from './built-gateway.ts'
 
@@ -13,8 +16,21 @@ const bytes = Number(process.argv[2] ?? GIB)
 const BYTES_PER_SECOND = 50e6
 const LIMIT_MIB = 96
 
-const gateway = await openBuiltGateway()
-const { standin, url } = gateway
+// An upstream of our own that reads at this pace: the gateway must hold the client back.
+let reader: Server | undefined
+const gateway = await openBuiltGateway({}, async standin => {
+  reader = createServer(await standin.certificates.issue(), async (incoming, outgoing) => {
+    const hash = createHash('sha256')
+    await pipeline(incoming, paced(), async source => {
+      for await (const chunk of source) hash.update(chunk)
+    })
+    outgoing.end(hash.digest('hex'))
+  }).listen(0, '127.0.0.1')
+  await once(reader, 'listening')
+  const { port } = reader.address() as AddressInfo
+  return `  - { path: /reader, upstream: "https://localhost:${port}", scope: "${standin.mlOnline.scope}", trustUpstream: true }`
+})
+const { url } = gateway
 let failed = false
 
 const expected = createHash('sha256')
@@ -25,7 +41,9 @@ const digest = expected.digest('hex')
 await (await fetch(`${url}/batch/~standin/echo?api-version=1`)).text()
 const idle = gateway.rssMiB()
 
-console.log(`idle RSS ${idle.toFixed(1)} MiB, ${(bytes / GIB).toFixed(2)} GiB each way, reader ${BYTES_PER_SECOND / 1e6} MB/s`)
+console.log(
+  `idle RSS ${idle.toFixed(1)} MiB, ${(bytes / GIB).toFixed(2)} GiB each way, reader ${BYTES_PER_SECOND / 1e6} MB/s`,
+)
 
 await measure('download', async () => {
   const response = await send('GET', `/batch/~standin/bytes/${bytes}?api-version=1`)
@@ -37,15 +55,15 @@ await measure('download', async () => {
 })
 
 await measure('upload', async () => {
-  // The stand-in reads at this pace: the gateway must hold the client back.
-  const response = await send('POST', '/batch/~standin/sink?api-version=1', Readable.from(patternBytes(0, bytes)).pipe(paced()))
+  const response = await send('POST', '/reader', Readable.from(patternBytes(0, bytes)))
   const parts: Buffer[] = []
   for await (const chunk of response) parts.push(chunk as Buffer)
-  return (JSON.parse(Buffer.concat(parts).toString()) as { sha256: string }).sha256
+  return Buffer.concat(parts).toString()
 })
 
 await gateway.close()
-void standin
+reader?.close()
+reader?.closeAllConnections()
 process.exitCode = failed ? 1 : 0
 
 async function measure(name: string, run: () => Promise<string>): Promise<void> {
@@ -63,7 +81,11 @@ async function measure(name: string, run: () => Promise<string>): Promise<void> 
 
 function send(method: string, path: string, body?: Readable): Promise<Readable> {
   return new Promise((resolve, reject) => {
-    const outgoing = request(url + path, { method, headers: body ? { 'content-length': bytes } : {} }, resolve)
+    const outgoing = request(
+      url + path,
+      { method, headers: body ? { 'content-length': bytes } : {} },
+      resolve,
+    )
     outgoing.on('error', reject)
     if (body) body.pipe(outgoing)
     else outgoing.end()
