@@ -4,6 +4,7 @@
 import { chmodSync } from 'node:fs'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
+import { networkInterfaces } from 'node:os'
 import type { Duplex } from 'node:stream'
 import fastify, { type FastifyInstance } from 'fastify'
 import { isLoopbackHost } from './config/address.ts'
@@ -53,39 +54,73 @@ export interface Listener {
 /** Opens `address`. Throws a CommandError (exit 6) when it is taken. */
 export async function openListener(options: ListenerOptions): Promise<Listener> {
   const { address, tls } = options
-  const app = createShell(options)
-  const facts = {
+  const facts: MutableFacts = {
     scheme: tls ? 'https' : 'http',
-    port: address.kind === 'tcp' ? address.port : 0,
+    port: 0,
     kind: address.kind,
     routeName: options.routeName,
-  } as { -readonly [K in keyof ListenerFacts]: ListenerFacts[K] }
+  }
+  const shells: FastifyInstance[] = []
+  try {
+    if (address.kind === 'unix') {
+      shells.push(await listen({ path: address.path }, options, facts))
+      chmodSync(address.path, 0o600)
+    } else {
+      const [first, second] = address.host === 'localhost' ? LOOPBACK : [address.host]
+      shells.push(await listen({ host: first, port: address.port }, options, facts))
+      facts.port = (shells[0]!.server.address() as AddressInfo).port
+      if (second !== undefined && hasAddress(second)) {
+        shells.push(await listen({ host: second, port: facts.port }, options, facts))
+      }
+    }
+  } catch (error) {
+    await Promise.all(shells.map(shell => shell.close()))
+    throw listenFailure(address, error)
+  }
+  return {
+    facts,
+    url:
+      address.kind === 'tcp'
+        ? `${facts.scheme}://${bracket(address.host)}:${facts.port}`
+        : `unix:${address.path}`,
+    addresses: shells.map(({ server }) => {
+      const bound = server.address() as AddressInfo | string
+      return typeof bound === 'string' ? bound : `${bracket(bound.address)}:${bound.port}`
+    }),
+    async close() {
+      await Promise.all(shells.map(shell => shell.close()))
+    },
+    destroy() {
+      for (const { server } of shells) server.closeAllConnections()
+    },
+  }
+}
 
-  app.addHook('onRequest', (request, reply) => {
+/**
+ * Both are bound whatever the hosts file says: a client may know `localhost` by either, and nobody else
+ * shall answer at the other.
+ */
+const LOOPBACK = ['127.0.0.1', '::1'] as const
+
+function hasAddress(address: string): boolean {
+  return Object.values(networkInterfaces()).some(each => each?.some(entry => entry.address === address))
+}
+
+type MutableFacts = { -readonly [K in keyof ListenerFacts]: ListenerFacts[K] }
+
+async function listen(
+  where: { host: string; port: number } | { path: string },
+  options: ListenerOptions,
+  facts: ListenerFacts,
+): Promise<FastifyInstance> {
+  const shell = createShell(options)
+  shell.addHook('onRequest', (request, reply) => {
     reply.hijack()
     request.raw.url = request.originalUrl
     options.serve(request.raw, reply.raw, facts)
   })
-  try {
-    await app.listen(
-      address.kind === 'tcp' ? { host: address.host, port: address.port } : { path: address.path },
-    )
-  } catch (error) {
-    throw listenFailure(address, error)
-  }
-  if (address.kind === 'unix') chmodSync(address.path, 0o600)
-  else facts.port = (app.server.address() as AddressInfo).port
-
-  const isTcp = address.kind === 'tcp'
-  return {
-    facts,
-    url: isTcp ? `${facts.scheme}://${bracket(address.host)}:${facts.port}` : `unix:${address.path}`,
-    addresses: isTcp
-      ? (app.addresses() as AddressInfo[]).map(bound => `${bracket(bound.address)}:${bound.port}`)
-      : [address.path],
-    close: () => app.close(),
-    destroy: () => app.server.closeAllConnections(),
-  }
+  await shell.listen(where)
+  return shell
 }
 
 function createShell(options: ListenerOptions): FastifyInstance {
