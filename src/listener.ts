@@ -209,6 +209,14 @@ function endRaw(socket: Duplex, error: GatewayError): void {
 function listenFailure(address: ListenAddress, error: unknown): CommandError {
   const where = address.kind === 'tcp' ? `${bracket(address.host)}:${address.port}` : address.path
   const code = (error as NodeJS.ErrnoException).code
+  if (code === 'EADDRINUSE' && address.kind === 'unix') {
+    return new CommandError(
+      EXIT.addressInUse,
+      `${where} already exists`,
+      `Stop the gateway that listens there; if none does, it is a leftover: rm ${where}`,
+      { cause: error },
+    )
+  }
   if (code === 'EADDRINUSE') {
     return new CommandError(
       EXIT.addressInUse,

@@ -98,7 +98,7 @@ function formatAccess(exchange: Exchange, color: boolean): string {
     paint(clockTime(new Date()), 'dim', color),
     paint(exchange.aborted && status === 0 ? '---' : String(status), statusColor, color),
     (request.method ?? '').padEnd(6),
-    `${escapeControl(maskUrl(exchange.url))}  `,
+    escapeControl(maskUrl(exchange.url)),
     paint(
       `${formatMs(exchange.endedAt - exchange.startedAt)}  ${formatBytes(exchange.responseBytes)}`,
       'dim',

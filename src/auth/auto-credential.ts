@@ -131,7 +131,7 @@ function noneWorked(losses: readonly Loss[]): TokenFailure {
     detail: `No Azure credential worked. Tried: ${tried}`,
     remedy: isHopeless
       ? 'Sign in with the Azure CLI (az login), or say which credential to use: --credential TYPE, or credential: in the configuration.'
-      : nearest.remedy,
+      : `${nearest.remedy} On your own machine, signing in with the Azure CLI is enough: az login`,
     aadsts: nearest?.aadsts,
     retryAfterMs: nearest?.retryAfterMs,
     correlationId: nearest?.correlationId,

@@ -27,7 +27,10 @@ export function readyBanner(gateway: Gateway, facts: BannerFacts): string[] {
     '',
     ...rows('Forwarding', mappings(gateway)),
     ...rows('Acting as', unique(config.routes.map(route => actor(gateway, route)))),
-    ...rows('Token', unique(config.routes.flatMap(route => tokenLines(gateway, route, now)))),
+    ...rows(
+      'Token',
+      config.routes.flatMap(route => tokenLines(gateway, route, now)),
+    ),
     ...(gateway.admin ? rows('Health', [`${gateway.admin.url}/readyz?verbose`]) : []),
     ...rows('Config', [configSource]),
     '',
@@ -65,7 +68,8 @@ function actor(gateway: Gateway, route: RouteConfig): string {
 
 function tokenLines(gateway: Gateway, route: RouteConfig, now: number): string[] {
   const state = gateway.tokenState(route.name)
-  const name = route.audience ?? route.scope
+  const several = gateway.config.routes.length > 1
+  const name = `${several ? `${route.name}  ` : ''}${route.audience ?? route.scope}`
   if (state?.usable && state.expiresAt !== undefined) {
     const refresh = state.refreshAt === undefined ? '' : `, refreshes about ${at(state.refreshAt)}`
     return [`${name}  expires ${at(state.expiresAt)} (in ${span(state.expiresAt - now)})${refresh}`]

@@ -49,7 +49,7 @@ export async function runDemo(options: DemoOptions, io: Io): Promise<ExitCode> {
       ...(options.adminListen === undefined ? {} : { adminListen: options.adminListen }),
       ...(options.readyFile === undefined ? {} : { readyFile: options.readyFile }),
     }
-    const config = loadConfig({
+    const { file: _, ...config } = loadConfig({
       flags,
       env: {},
       cwd: io.cwd,
@@ -142,7 +142,7 @@ function invite(gateway: Gateway): string[] {
     `  curl ${url}/nightly/$job`,
     '',
     `  SDKs that drop a base path use Batch's own port: ${gateway.ownPorts.get('jobs')}`,
-    '  The same tour by itself: entra-proxy demo --once',
+    '  The same tour by itself: npm start -- --once  (installed: entra-proxy demo --once)',
     '',
   ]
 }

@@ -6,6 +6,13 @@ import { ConfigError } from '../config/problems.ts'
 import { CommandError, EXIT, type ExitCode } from '../errors.ts'
 import type { Io } from './io.ts'
 
+const EXAMPLES = `
+Examples:
+  entra-proxy https://contoso.westeurope.batch.azure.com
+  entra-proxy run -r /batch=https://contoso.westeurope.batch.azure.com -r /score=https://fraud.westeurope.inference.ml.azure.com/score
+  entra-proxy run --config entra-proxy.yaml
+  entra-proxy demo`
+
 const EXIT_CODES = `
 Exit codes:
   0 ok, also a clean stop by SIGTERM    4 no token                       6 address in use
@@ -60,7 +67,7 @@ function buildProgram(io: Io, done: (code: ExitCode) => void): Command {
       writeOut: text => io.out(text.replace(/\n$/, '')),
       writeErr: text => io.err(text.replace(/^error: /, 'entra-proxy: ').replace(/\n$/, '')),
     })
-    .addHelpText('after', EXIT_CODES)
+    .addHelpText('after', EXAMPLES + EXIT_CODES)
     .enablePositionalOptions()
 
   runCommand(program, io, done)
@@ -131,14 +138,7 @@ function runCommand(program: Command, io: Io, done: (code: ExitCode) => void): v
     .option('-q, --quiet', 'no banner, warnings and errors only')
     .option('--ready-file <path>', 'write {"url","adminUrl","pid","version"} here once ready')
     .option('--dry-run', 'print the effective routes and exit')
-    .addHelpText(
-      'after',
-      `
-Examples:
-  entra-proxy https://contoso.westeurope.batch.azure.com
-  entra-proxy run -r /batch=https://contoso.westeurope.batch.azure.com -r /score=https://fraud.westeurope.inference.ml.azure.com/score
-  entra-proxy run --config entra-proxy.yaml`,
-    )
+    .addHelpText('after', EXAMPLES)
     .action(async (url: string | undefined, options: Omit<RunFlags, 'upstream'>) => {
       refuseMistypedCommand(url, program)
       const { runGateway } = await import('./run.ts')

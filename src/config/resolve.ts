@@ -99,7 +99,10 @@ function resolveListen({ document, port, report, reportFlag }: ResolveInput): Li
 
 function resolveAdmin({ admin }: ConfigDocument, report: Report): ListenAddress | undefined {
   if (admin.inspector === 'on') {
-    report(['admin', 'inspector'], 'the inspector is not available in this version; write off, or remove it')
+    report(
+      ['admin', 'inspector'],
+      'the inspector is not available in this version; write off, or remove it (--inspect likewise)',
+    )
   }
   if (admin.listen === 'off') return undefined
   return accept(parseListen(admin.listen), ['admin', 'listen'], report)

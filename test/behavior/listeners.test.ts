@@ -1,9 +1,10 @@
 // Where the gateway listens: both loopback families, TLS, a Unix socket.
 
-import { statSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { request as httpRequest } from 'node:http'
 import { request as httpsRequest, type RequestOptions } from 'node:https'
-import { networkInterfaces } from 'node:os'
+import { networkInterfaces, tmpdir } from 'node:os'
+import { join } from 'node:path'
 import t from 'tap'
 import { CertificateAuthority } from '../../src/standin/certificates.ts'
 import { openGateway } from '../helpers/gateway.ts'
@@ -83,7 +84,10 @@ t.test('with a certificate it speaks TLS, and links say https', async t => {
 t.test('a Unix socket is for this user alone', async t => {
   const upstream = await openRecorder()
   t.teardown(() => upstream.close())
-  const path = `${t.testdir({})}/gateway.sock`
+  // Not in the test's own folder: a socket's path may have 107 bytes.
+  const folder = mkdtempSync(join(tmpdir(), 'entra-proxy-'))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  const path = join(folder, 'gateway.sock')
   await openGateway(t, { routes: [{ upstream: upstream.origin }], listen: [{ kind: 'unix', path }] })
   t.equal(statSync(path).mode & 0o777, 0o600)
   t.match(await send(httpRequest, { socketPath: path, headers: { host: 'localhost' } }), { status: 200 })

@@ -5,8 +5,6 @@ import { text } from 'node:stream/consumers'
 import t from 'tap'
 import { openStandin } from '../helpers/standin-client.ts'
 
-const ROOT = new URL('../../', import.meta.url)
-
 /** How every client secret of the stand-in begins: each run makes its own. */
 const SECRET = 'standin~'
 /** How every JWT begins. */
@@ -20,9 +18,8 @@ t.test(
     t.ok((await token(standin.batch.scope)).startsWith(TOKEN), 'and so would a token')
 
     const nowhere = 'http://127.0.0.1:9'
-    const args = ['--import', 'tsx', 'src/main.ts', 'demo', '--once', '-p', '0', '--admin-listen', 'off']
+    const args = ['dist/entra-proxy.js', 'demo', '--once', '-p', '0', '--admin-listen', 'off']
     const child = spawn(process.execPath, args, {
-      cwd: ROOT,
       env: {
         ...process.env,
         AZURE_AUTHORITY_HOST: nowhere,

@@ -4,10 +4,11 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readFileSync, watch, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
+import { resolve } from 'node:path'
 import t, { type Test } from 'tap'
 import { openRecorder } from '../helpers/recorder.ts'
 
-const PROGRAM = new URL('../../dist/entra-proxy.js', import.meta.url).pathname
+const PROGRAM = resolve('dist/entra-proxy.js')
 
 interface Ended {
   readonly code: number | null

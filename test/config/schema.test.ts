@@ -1,12 +1,12 @@
 import { readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { Ajv } from 'ajv'
 import t from 'tap'
 import { parse, parseDocument } from 'yaml'
 import { loadConfig } from '../../src/config/load.ts'
 import { ConfigFile, jsonSchema } from '../../src/config/schema.ts'
 
-const directory = join(import.meta.dirname, '../../config')
+const directory = resolve('config')
 const examples = readdirSync(directory).filter(name => name.endsWith('.yaml'))
 
 function read(name: string): string {
