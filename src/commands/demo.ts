@@ -53,7 +53,7 @@ export async function runDemo(options: DemoOptions, io: Io): Promise<ExitCode> {
       flags,
       env: {},
       cwd: io.cwd,
-      readFile: () => demoConfig(standin, secretFile, options),
+      readFile: () => demoConfig(standin, secretFile, options.port),
     })
     const logging = openLogging(config, flags, io)
     const gateway = await startGateway({
@@ -81,8 +81,7 @@ export async function runDemo(options: DemoOptions, io: Io): Promise<ExitCode> {
 }
 
 /** Read like any configuration file. `trustUpstream`, because the stand-in is not at Azure's addresses. */
-function demoConfig(standin: Standin, secretFile: string, options: DemoOptions): string {
-  const port = options.port ?? 8656
+export function demoConfig(standin: Standin, secretFile: string, port = 8656): string {
   return `
 version: 1
 listen: localhost:${port}

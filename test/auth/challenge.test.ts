@@ -97,26 +97,28 @@ t.test('never throws, whatever the header', async t => {
     ),
   )
   const value = fc.array(piece).map(pieces => pieces.join(''))
-  fc.assert(
-    fc.property(fc.array(value), values => {
-      for (const { scheme } of parseChallenges(values)) if (scheme === '') return false
-      const claims = requestedClaims(values)
-      return claims === undefined || typeof JSON.parse(claims) === 'object'
-    }),
-    { numRuns: 3000 },
+  t.doesNotThrow(() =>
+    fc.assert(
+      fc.property(fc.array(value), values => {
+        for (const { scheme } of parseChallenges(values)) if (scheme === '') return false
+        const claims = requestedClaims(values)
+        return claims === undefined || typeof JSON.parse(claims) === 'object'
+      }),
+      { numRuns: 3000 },
+    ),
   )
-  t.pass('3000 headers')
 })
 
 t.test('reads back whatever was written as quoted strings', async t => {
   const quoted = fc.string().map(text => [text, `"${text.replace(/["\\]/g, '\\$&')}"`] as const)
-  fc.assert(
-    fc.property(quoted, quoted, ([a, quotedA], [b, quotedB]) => {
-      const [first, second] = parseChallenges([`Bearer a=${quotedA}, Basic b=${quotedB}`])
-      return first?.params.get('a') === a && second?.params.get('b') === b
-    }),
+  t.doesNotThrow(() =>
+    fc.assert(
+      fc.property(quoted, quoted, ([a, quotedA], [b, quotedB]) => {
+        const [first, second] = parseChallenges([`Bearer a=${quotedA}, Basic b=${quotedB}`])
+        return first?.params.get('a') === a && second?.params.get('b') === b
+      }),
+    ),
   )
-  t.pass()
 })
 
 t.test('reads a hostile header of 50 kB to its end', async t => {

@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
+import { demoConfig } from '../../src/commands/demo.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import { type Standin, type StandinOptions, startStandin } from '../../src/standin/standin.ts'
 import { openGateway } from './gateway.ts'
@@ -40,10 +41,10 @@ export async function openDemo(t: Test, options: StandinOptions = {}): Promise<D
   process.env['AZURE_POD_IDENTITY_AUTHORITY_HOST'] = standin.imds.url
 
   const { routes, ...config } = loadConfig({
-    flags: { config: '(test)' },
+    flags: { config: '(test)', adminListen: 'off', logLevel: 'trace', logFormat: 'json' },
     env: {},
     cwd: folder,
-    readFile: () => demoConfig(standin, secretFile),
+    readFile: () => demoConfig(standin, secretFile, 0),
   })
   const { gateway, url, logs, accessLine } = await openGateway(t, {
     ...config,
@@ -62,39 +63,4 @@ export async function openDemo(t: Test, options: StandinOptions = {}): Promise<D
       return lines()
     },
   }
-}
-
-function demoConfig(standin: Standin, secretFile: string): string {
-  return `
-version: 1
-listen: localhost:0
-admin: { listen: off }
-log: { level: trace, format: json }
-routes:
-  - name: jobs
-    path: /batch
-    listen: localhost:0
-    upstream: ${standin.batch.url}
-    preset: batch
-    trustUpstream: true
-    query: { api-version: 2024-07-01.20.0 }
-    credential: { type: managed-identity }
-  - name: score
-    path: /score
-    upstream: ${standin.mlOnline.url}/score
-    preset: ml-online
-    trustUpstream: true
-    credential: { type: managed-identity }
-  - name: nightly
-    path: /nightly
-    upstream: ${standin.mlBatch.url}/jobs
-    preset: ml-batch
-    trustUpstream: true
-    credential:
-      type: client-secret
-      tenantId: ${standin.tenantId}
-      clientId: ${standin.clientId}
-      clientSecretFile: ${JSON.stringify(secretFile)}
-      authorityHost: ${standin.entra.url}
-`
 }

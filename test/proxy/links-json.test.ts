@@ -197,36 +197,39 @@ t.test('any document in any chunks comes out as the whole-document reference say
 })
 
 t.test('any document byte by byte comes out as the whole-document reference says', async t => {
-  fc.assert(
-    fc.property(document, text =>
-      rewrite(splitEvery(Buffer.from(text), 1)).equals(Buffer.from(reference(text))),
+  t.doesNotThrow(() =>
+    fc.assert(
+      fc.property(document, text =>
+        rewrite(splitEvery(Buffer.from(text), 1)).equals(Buffer.from(reference(text))),
+      ),
+      { numRuns: 1000 },
     ),
-    { numRuns: 1000 },
   )
-  t.pass()
 })
 
 t.test('without a route that matches, every byte is as it was', async t => {
   const elsewhere = new LinkMap([{ name: 'jobs', path: '/', upstream: upstream('https://other.example') }])
-  fc.assert(
-    fc.property(document, cuts, (text, cuts) => {
-      const body = Buffer.from(text)
-      return rewrite(split(body, cuts), elsewhere).equals(body)
-    }),
-    RUNS,
+  t.doesNotThrow(() =>
+    fc.assert(
+      fc.property(document, cuts, (text, cuts) => {
+        const body = Buffer.from(text)
+        return rewrite(split(body, cuts), elsewhere).equals(body)
+      }),
+      RUNS,
+    ),
   )
-  t.pass()
 })
 
 t.test('a body that was rewritten is not changed by being rewritten again', async t => {
-  fc.assert(
-    fc.property(document, text => {
-      const once = rewrite([Buffer.from(text)])
-      return rewrite([once]).equals(once)
-    }),
-    RUNS,
+  t.doesNotThrow(() =>
+    fc.assert(
+      fc.property(document, text => {
+        const once = rewrite([Buffer.from(text)])
+        return rewrite([once]).equals(once)
+      }),
+      RUNS,
+    ),
   )
-  t.pass()
 })
 
 t.test('what is no JSON at all comes out the same however it is cut', async t => {
@@ -249,15 +252,16 @@ t.test('what is no JSON at all comes out the same however it is cut', async t =>
       )
       .map(text => Buffer.from(text)),
   )
-  fc.assert(
-    fc.property(fc.array(noise, { maxLength: 20 }), cuts, (parts, cuts) => {
-      const body = Buffer.concat(parts)
-      const whole = rewrite([body])
-      return rewrite(split(body, cuts)).equals(whole) && rewrite(splitEvery(body, 1)).equals(whole)
-    }),
-    RUNS,
+  t.doesNotThrow(() =>
+    fc.assert(
+      fc.property(fc.array(noise, { maxLength: 20 }), cuts, (parts, cuts) => {
+        const body = Buffer.concat(parts)
+        const whole = rewrite([body])
+        return rewrite(split(body, cuts)).equals(whole) && rewrite(splitEvery(body, 1)).equals(whole)
+      }),
+      RUNS,
+    ),
   )
-  t.pass()
 })
 
 const PAGE = `{
