@@ -4,7 +4,7 @@
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { GatewayError, type GatewayErrorCode } from '../errors.ts'
-import { hasBody } from './body.ts'
+import { hasBody, type RequestBody } from './body.ts'
 import type { Route } from './route.ts'
 
 /** How long an answer waits for the rest of a request body that nobody wants, before the connection closes. */
@@ -23,6 +23,8 @@ export class Exchange {
   /** The request-target in origin form, without a client key; set by the guard. */
   url: string
   route: Route | undefined
+  /** Undefined for a request without one. */
+  body: RequestBody | undefined
   /** The Host the client used, checked by the guard: `localhost:8656`. */
   host = ''
   /** `/~KEY` when the client presented its key in the path: links must carry it too. */
@@ -43,7 +45,6 @@ export class Exchange {
   cut = false
   /** What no code foresaw: for the log, never for the client. */
   bug: unknown
-  requestBytes = 0
   responseBytes = 0
   /** Milliseconds spent waiting for a token; 0 when it was cached. */
   tokenMs = 0
@@ -68,9 +69,15 @@ export class Exchange {
     })
   }
 
+  /** Body bytes taken from the client. */
+  get requestBytes(): number {
+    return this.body?.bytes ?? 0
+  }
+
   /** Answers with problem details; cuts the connection when an answer is already under way. */
   fail(error: unknown): void {
     const { response, request } = this
+    this.body?.destroy()
     if (response.headersSent) {
       this.cut = true
       response.destroy()

@@ -4,7 +4,7 @@
 import type { Token } from '../auth/token.ts'
 import type { RouteConfig } from '../config/config.ts'
 import { GatewayError } from '../errors.ts'
-import { ClientGone, RequestBody } from './body.ts'
+import { ClientGone, type RequestBody } from './body.ts'
 import type { Connection, UpstreamController, UpstreamHandler, UpstreamRequest } from './connections.ts'
 import { corsHeaders, type Exchange } from './exchange.ts'
 import { findHeader, inboundHeaders } from './headers.ts'
@@ -25,12 +25,11 @@ export interface Outbound {
   readonly method: UpstreamRequest['method']
   readonly path: string
   readonly headers: string[]
-  readonly body: RequestBody | undefined
 }
 
 /** Sends the request and streams the answer to the client. All failures end in `exchange.fail`. */
 export function forward(outbound: Outbound, token: Token): void {
-  new Attempt(outbound, token, outbound.body ?? null).send()
+  new Attempt(outbound, token, outbound.exchange.body ?? null).send()
 }
 
 class Attempt implements UpstreamHandler {
@@ -246,7 +245,6 @@ class Attempt implements UpstreamHandler {
     this.#leave()
     this.#connection.release()
     const { response } = this.#exchange
-    this.#countRequest()
     if (this.#head === undefined) {
       response.end()
       return
@@ -263,10 +261,9 @@ class Attempt implements UpstreamHandler {
   #fail(error: unknown): void {
     if (this.#over) return
     this.#leave()
-    this.#countRequest()
     this.#connection.drop(asError(error))
     this.#rewriter?.destroy()
-    if (this.#body instanceof RequestBody) this.#body.destroy()
+    this.#exchange.body?.destroy()
     if (error instanceof ClientGone || this.#exchange.response.destroyed) return
     this.#exchange.fail(toGatewayError(error, this.#outbound.route.config))
   }
@@ -274,10 +271,9 @@ class Attempt implements UpstreamHandler {
   readonly #onClientClose = (): void => {
     if (this.#over) return
     this.#leave()
-    this.#countRequest()
     this.#connection.drop(new ClientGone())
     this.#rewriter?.destroy()
-    if (this.#body instanceof RequestBody) this.#body.destroy()
+    this.#exchange.body?.destroy()
   }
 
   #leave(): void {
@@ -287,16 +283,13 @@ class Attempt implements UpstreamHandler {
     response.off('drain', this.#onDrain)
   }
 
-  #countRequest(): void {
-    this.#exchange.requestBytes = this.#outbound.body?.bytes ?? 0
-  }
-
   /**
    * A 401 waits while the token source judges it, when the request could be sent again; otherwise the
    * source is told for the sake of the next request and the answer passes at once.
    */
   #onUnauthorized(controller: UpstreamController): void {
-    const { route, body } = this.#outbound
+    const { route } = this.#outbound
+    const { body } = this.#exchange
     const challenges = valuesOf(this.#head!, 'www-authenticate')
     const verdict = route.tokens.rejected(this.#token, challenges)
     if (body !== undefined && !body.isKept) {
@@ -312,7 +305,7 @@ class Attempt implements UpstreamHandler {
 
   /** The verdict on a 401: send the request again with `next`, or let the answer pass. */
   async #judge(next: Token | null): Promise<void> {
-    const { body } = this.#outbound
+    const { body } = this.#exchange
     const whole = next === null ? undefined : await body?.gather()
     this.#judging = false
     if (this.#over) return
@@ -331,7 +324,7 @@ class Attempt implements UpstreamHandler {
   }
 
   /** Gives this attempt up and sends the request once more. */
-  #replace(token: Token, body = this.#outbound.body?.replay): void {
+  #replace(token: Token, body = this.#exchange.body?.replay): void {
     this.#leave()
     this.#connection.drop()
     new Attempt(this.#outbound, token, body ?? null).send()
@@ -343,7 +336,7 @@ class Attempt implements UpstreamHandler {
     const code = codeOf(error)
     if (code !== 'UND_ERR_SOCKET' && code !== 'ECONNRESET' && code !== 'EPIPE') return false
     if (!IDEMPOTENT.has(this.#outbound.method)) return false
-    return this.#outbound.body === undefined || this.#outbound.body.replay !== undefined
+    return this.#exchange.body === undefined || this.#exchange.body.replay !== undefined
   }
 }
 

@@ -38,9 +38,9 @@ export function createHandler({ guard, table, main, observe, begun }: HandlerPar
       exchange.route = route
       checkMethod(route, request.method!)
       const path = resolveTarget(route, target, at.routeName !== undefined)
-      const body = hasBody(request) ? new RequestBody(request, route.config.limits.maxBodyBytes) : undefined
+      if (hasBody(request)) exchange.body = new RequestBody(request, route.config.limits.maxBodyBytes)
       const headers = outboundHeaders(request.rawHeaders, route.headers, exchange.id, '')
-      enter({ exchange, route, method: request.method as Outbound['method'], path, headers, body })
+      enter({ exchange, route, method: request.method as Outbound['method'], path, headers })
     } catch (error) {
       exchange.fail(error)
     }
