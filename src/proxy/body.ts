@@ -21,7 +21,7 @@ export function hasBody(request: IncomingMessage): boolean {
 export class RequestBody extends Readable {
   readonly #request: IncomingMessage
   readonly #maxBytes: number
-  #kept: Buffer[] | undefined
+  #kept: KeptBytes | undefined
   #bytes = 0
   #complete = false
   /** Set when the rest is gathered for a second attempt instead of being streamed. */
@@ -34,7 +34,7 @@ export class RequestBody extends Readable {
     if (announced > maxBytes) throw tooLarge(maxBytes)
     this.#request = request
     this.#maxBytes = maxBytes
-    this.#kept = announced > REPLAY_BYTES ? undefined : []
+    this.#kept = announced > REPLAY_BYTES ? undefined : new KeptBytes(announced)
     request.on('data', this.#onData).on('end', this.#onEnd).on('close', this.#onClose).pause()
   }
 
@@ -45,7 +45,7 @@ export class RequestBody extends Readable {
 
   /** The whole body, when it has arrived and was small enough to keep. */
   get replay(): Buffer | undefined {
-    return this.#complete && this.#kept !== undefined ? Buffer.concat(this.#kept) : undefined
+    return this.#complete ? this.#kept?.bytes : undefined
   }
 
   /** Whether the body was small enough to keep so far. */
@@ -86,7 +86,7 @@ export class RequestBody extends Readable {
     }
     if (this.#kept !== undefined) {
       if (this.#bytes > REPLAY_BYTES) this.#kept = undefined
-      else this.#kept.push(chunk)
+      else this.#kept.append(chunk)
     }
     if (this.#gathered !== undefined) {
       if (this.#kept === undefined) this.#endGathering()
@@ -111,6 +111,32 @@ export class RequestBody extends Readable {
     this.#detach()
     this.#request.pause()
     this.#gathered?.(this.replay)
+  }
+}
+
+/** A copy in one piece: a list of small chunks would pin the large buffers they were cut from. */
+class KeptBytes {
+  #buffer: Buffer
+  #length = 0
+
+  /** `expected`: bytes to make room for at once; 0 when unknown. */
+  constructor(expected: number) {
+    this.#buffer = Buffer.allocUnsafeSlow(expected)
+  }
+
+  append(chunk: Buffer): void {
+    const length = this.#length + chunk.length
+    if (length > this.#buffer.length) {
+      const larger = Buffer.allocUnsafeSlow(Math.max(1_024, length, this.#buffer.length * 2))
+      this.#buffer.copy(larger, 0, 0, this.#length)
+      this.#buffer = larger
+    }
+    chunk.copy(this.#buffer, this.#length)
+    this.#length = length
+  }
+
+  get bytes(): Buffer {
+    return this.#buffer.subarray(0, this.#length)
   }
 }
 

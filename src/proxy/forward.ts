@@ -100,7 +100,7 @@ class Attempt implements UpstreamHandler {
     const { route } = this.#outbound
     this.#exchange.upstreamMs = performance.now() - this.#sentAt
     this.#status = status
-    this.#statusMessage = statusMessage
+    this.#statusMessage = isReasonPhrase(statusMessage) ? statusMessage : undefined
     this.#head = inboundHeaders((controller.rawHeaders ?? []) as Buffer[], route.headers, this.#exchange.id)
     if (status === 401 && this.#exchange.attempts === 1) {
       this.#onUnauthorized(controller)
@@ -200,9 +200,13 @@ class Attempt implements UpstreamHandler {
     else this.#exchange.response.flushHeaders()
   }
 
+  /** Called a tick after the head came, outside of undici: nothing catches what is thrown here but this. */
   flush(): void {
-    // A 401 waits for the verdict on its token.
-    if (this.#exchange.source === 'upstream') this.#flush()
+    try {
+      this.#flush()
+    } catch (error) {
+      this.#fail(error)
+    }
   }
 
   #writeHead(): void {
@@ -342,6 +346,11 @@ class Attempt implements UpstreamHandler {
 
 function flushLater(attempt: Attempt): void {
   attempt.flush()
+}
+
+/** What Node writes as a reason phrase (RFC 9112 section 4); it throws at anything else. */
+function isReasonPhrase(text: string | undefined): boolean {
+  return text !== undefined && /^[\t\x20-\x7e\x80-\xff]*$/.test(text)
 }
 
 /** 206 is a part of a body, 204 and 304 have none. */

@@ -138,6 +138,22 @@ t.test(
   },
 )
 
+for (const [name, line] of [
+  ['bytes outside ASCII', 'HTTP/1.1 200 d\u00e9j\u00e0 vu'],
+  ['UTF-8', `HTTP/1.1 200 ${Buffer.from('sch\u00f6n \u2603').toString('latin1')}`],
+] as const) {
+  t.test(`a reason phrase with ${name} does not end the process`, async t => {
+    for (const body of ['Content-Length: 2\r\n\r\nok', 'Transfer-Encoding: chunked\r\n\r\n']) {
+      const { port, gateway } = await open(t, socket => {
+        socket.write(`${line}\r\n${body}`, 'latin1')
+        if (body.startsWith('Transfer')) setTimeout(() => socket.write('2\r\nok\r\n0\r\n\r\n'), 20)
+      })
+      t.equal((await get(port, '/')).status, 200)
+      t.equal(gateway.inFlight(), 0)
+    }
+  })
+}
+
 for (const framing of ['content-length', 'chunked'] as const) {
   for (const end of ['FIN', 'RST'] as const) {
     t.test(`a ${framing} body that ends in ${end} is a broken body for the client too`, async t => {

@@ -1,6 +1,8 @@
 // The token's life as a client lives it: cold starts, 401s, outages. The real identity library against
 // the stand-in's Entra.
 
+import { createHash } from 'node:crypto'
+import { Readable } from 'node:stream'
 import t from 'tap'
 import { openStandinGateway } from '../helpers/standin-gateway.ts'
 
@@ -104,6 +106,17 @@ t.test(
     const replayed = await fetch(sink, { method: 'POST', body: small })
     t.equal(replayed.status, 200)
     t.match(await replayed.json(), { bytes: small.length })
+
+    const third = await openStandinGateway(t)
+    third.standin.faults.batch.revokeAll()
+    const pieces = Readable.toWeb(
+      Readable.from(Array.from({ length: 3_000 }, (_, i) => Buffer.from([i % 251]))),
+    )
+    const init = { method: 'POST', body: pieces, duplex: 'half' } as unknown as RequestInit
+    const chunked = await fetch(`${third.url}/batch/~standin/sink?api-version=2024-07-01.20.0`, init)
+    t.equal(chunked.status, 200)
+    const whole = Buffer.from(Array.from({ length: 3_000 }, (_, i) => i % 251))
+    t.match(await chunked.json(), { bytes: 3_000, sha256: createHash('sha256').update(whole).digest('hex') })
 
     const other = await openStandinGateway(t)
     other.standin.faults.batch.revokeAll()
