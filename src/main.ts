@@ -1,14 +1,14 @@
 #!/usr/bin/env node
 // argv to command to exit code. The only file that touches `process`.
 
-import pino from 'pino'
+import { writeSync } from 'node:fs'
 import pkg from '../package.json' with { type: 'json' }
 import { systemClock } from './clock.ts'
 import type { Io, StopSignal } from './commands/io.ts'
 import { runCommandLine } from './commands/program.ts'
+import { gatherLines } from './log-output.ts'
 
-/** JSON log lines wait for so many bytes, or so many milliseconds, before they are written. */
-const LOG_BUFFER_BYTES = 4_096
+/** How long a JSON log line may wait before it is written. */
 const LOG_FLUSH_MS = 250
 
 const { env, stdout, stderr } = process
@@ -32,15 +32,9 @@ const io: Io = {
   err: line => stderr.write(`${line}\n`),
   logDestination(pretty) {
     if (pretty) return { write: line => stderr.write(line) }
-    const destination = pino.destination({ dest: 1, sync: true, minLength: LOG_BUFFER_BYTES })
-    // A reader that has gone must not take the gateway with it.
-    destination.on('error', () => {})
-    const timer = setInterval(() => destination.flush(), LOG_FLUSH_MS)
-    timer.unref()
-    return {
-      write: line => void destination.write(line),
-      flush: () => destination.flushSync(),
-    }
+    const output = gatherLines(bytes => writeSync(1, bytes))
+    setInterval(output.flush, LOG_FLUSH_MS).unref()
+    return output
   },
   onStopSignal(handler) {
     if (stopHandlers.length === 0) {
