@@ -15,7 +15,7 @@ import type { Clock } from './clock.ts'
 import { formatListen } from './config/address.ts'
 import type { Config, CredentialConfig, RouteConfig } from './config/config.ts'
 import type { Environment } from './config/flags.ts'
-import { CommandError, EXIT } from './errors.ts'
+import { CommandError, EXIT, type GatewayError } from './errors.ts'
 import { createGuard } from './guard.ts'
 import { type Listener, openListener } from './listener.ts'
 import type { AccessWriter, Logger } from './logger.ts'
@@ -73,6 +73,8 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const { env, clock, log, access } = options
   let { config } = options
   let draining = false
+  /** What is still open is being cut. */
+  let closing = false
   let inFlight = 0
   let started = false
 
@@ -170,6 +172,11 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     },
     observe: (exchange: Exchange) => {
       inFlight--
+      if (closing && !exchange.response.writableFinished) {
+        exchange.errorCode = 'shutting_down'
+        exchange.aborted = false
+        exchange.cut = true
+      }
       metrics.finished(exchange)
       access(exchange)
       if (exchange.bug !== undefined) log.error({ reqId: exchange.id, err: exchange.bug }, 'internal error')
@@ -180,6 +187,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const tls = config.tls && { cert: readTls(config.tls.certFile), key: readTls(config.tls.keyFile) }
   let admin: AdminServer | undefined
   async function closeAll(): Promise<void> {
+    closing = true
     tokens.close()
     for (const listener of listeners) listener.destroy()
     for (const route of table.routes) route.pool.close()
@@ -187,7 +195,14 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   }
 
   try {
-    const base = { serve: handle, refused: metrics.refused, ...(tls && { tls }) }
+    const refused = (error: GatewayError) => {
+      metrics.refused(error.code)
+      log.warn(
+        { code: error.code, detail: error.message, remedy: error.remedy },
+        'refused before it was a request',
+      )
+    }
+    const base = { serve: handle, refused, ...(tls && { tls }) }
     for (const address of config.listen) listeners.push(await openListener({ ...base, address }))
     for (const route of config.routes) {
       if (route.listen === undefined) continue

@@ -48,7 +48,7 @@ export function createGuard(options: GuardOptions): Guard {
     admit(exchange, at) {
       const { request } = exchange
       const seen = readHeaders(request.rawHeaders)
-      checkHost(seen, allowedHosts(at), at)
+      checkHost(seen, allowedHosts(at), at, exchange.url)
       exchange.host = seen.host!
       exchange.corsOrigin = checkBrowser(seen, origins)
       checkForwarding(seen, options)
@@ -138,7 +138,7 @@ function readHeaders(raw: readonly string[]): SeenHeaders {
   return seen
 }
 
-function checkHost(seen: SeenHeaders, allowed: ReadonlySet<string>, at: ListenerFacts): void {
+function checkHost(seen: SeenHeaders, allowed: ReadonlySet<string>, at: ListenerFacts, url: string): void {
   if (seen.hosts !== 1) {
     throw new GatewayError(
       'bad_request_target',
@@ -147,6 +147,7 @@ function checkHost(seen: SeenHeaders, allowed: ReadonlySet<string>, at: Listener
     )
   }
   if (allowed.has(seen.host!)) return
+  if (/^https?:\/\//i.test(url)) throw notAForwardProxy()
   throw new GatewayError(
     'host_not_allowed',
     `Host ${JSON.stringify(seen.host!.slice(0, 100))} is not a name of this gateway${at.port === 0 ? '' : ` on port ${at.port}`}.`,
@@ -219,15 +220,19 @@ function checkTarget(url: string, method: string, host: string): string {
     )
   }
   if (absolute[1]!.toLowerCase() !== host) {
-    throw new GatewayError(
-      'host_not_allowed',
-      'The request-target names another host: the gateway is not a forward proxy.',
-      'Use the gateway as the base URL instead of as HTTP_PROXY.',
-      { headers: { connection: 'close' } },
-    )
+    throw notAForwardProxy()
   }
   const rest = absolute[2]!
   return rest.charCodeAt(0) === 0x2f ? rest : `/${rest}`
+}
+
+function notAForwardProxy(): GatewayError {
+  return new GatewayError(
+    'host_not_allowed',
+    'The request-target names another host: the gateway is not a forward proxy.',
+    'Use the gateway as the base URL instead of as HTTP_PROXY.',
+    { headers: { connection: 'close' } },
+  )
 }
 
 function answersPreflight({ request, response, corsOrigin, id }: Exchange): boolean {

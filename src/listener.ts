@@ -9,7 +9,7 @@ import type { Duplex } from 'node:stream'
 import fastify, { type FastifyInstance } from 'fastify'
 import { isLoopbackHost } from './config/address.ts'
 import type { ListenAddress } from './config/config.ts'
-import { CommandError, EXIT, GatewayError, type GatewayErrorCode } from './errors.ts'
+import { CommandError, EXIT, GatewayError } from './errors.ts'
 
 /** How big a request head may be, both in the parser and in the guard. */
 export const MAX_HEADER_BYTES = 65_536
@@ -36,7 +36,7 @@ export interface ListenerOptions {
   readonly tls?: { readonly cert: string; readonly key: string }
   readonly serve: (request: IncomingMessage, response: ServerResponse, facts: ListenerFacts) => void
   /** A request that never became one (bad syntax, CONNECT): counted, answered here. */
-  readonly refused?: (code: GatewayErrorCode) => void
+  readonly refused?: (error: GatewayError) => void
 }
 
 export interface Listener {
@@ -161,7 +161,7 @@ function createShell(options: ListenerOptions): FastifyInstance {
       'Use the gateway as the base URL instead, for example http://localhost:8656/.',
       { headers: { allow: 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS' } },
     )
-    options.refused?.(error.code)
+    options.refused?.(error)
     endRaw(socket, error)
   })
   return app
@@ -169,7 +169,7 @@ function createShell(options: ListenerOptions): FastifyInstance {
 
 /** What Node's parser refused. The socket may already be gone. */
 function answerClientError(
-  error: Error & { code?: string },
+  error: Error & { code?: string; rawPacket?: Buffer },
   socket: Socket,
   { refused }: ListenerOptions,
 ): void {
@@ -186,13 +186,22 @@ function answerClientError(
         )
       : new GatewayError(
           'bad_request_target',
-          error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
-            ? `The request head did not arrive within ${HEADERS_TIMEOUT_MS / 1000} s.`
-            : 'This is not a valid HTTP/1.1 request.',
-          'Speak plain HTTP/1.1 to this port (https only if `tls` is configured).',
+          isTls(error)
+            ? 'A client spoke TLS to a port that serves plain HTTP.'
+            : error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
+              ? `The request head did not arrive within ${HEADERS_TIMEOUT_MS / 1000} s.`
+              : 'This is not a valid HTTP/1.1 request.',
+          isTls(error)
+            ? 'Write http:// in the client, or configure `tls` for this gateway.'
+            : 'Speak plain HTTP/1.1 to this port.',
         )
-  refused?.(answer.code)
+  refused?.(answer)
   endRaw(socket, answer)
+}
+
+/** The first byte of a TLS record that opens a handshake (RFC 8446 section 5.1). */
+function isTls(error: { readonly rawPacket?: Buffer }): boolean {
+  return error.rawPacket?.[0] === 0x16
 }
 
 function endRaw(socket: Duplex, error: GatewayError): void {
@@ -221,7 +230,7 @@ function listenFailure(address: ListenAddress, error: unknown): CommandError {
     return new CommandError(
       EXIT.addressInUse,
       `${where} is already in use`,
-      'Stop the program that holds it, or choose another address with --port N or --listen HOST:PORT (--admin-listen for the admin port); port 0 takes a free one.',
+      'Stop the program that holds it, or choose another port with --port N (0 takes a free one); `run` also takes --listen HOST:PORT and a `listen` in the configuration.',
       { cause: error },
     )
   }

@@ -114,7 +114,8 @@ function formatEvent(line: string, color: boolean): string {
   const { level, time, msg, detail, remedy, ...fields } = JSON.parse(line) as Record<string, unknown>
   const below = [detail, remedy === undefined ? undefined : `fix  ${remedy}`]
     .filter(text => text !== undefined)
-    .map(text => `          ${escapeControl(String(text))}\n`)
+    .flatMap(text => String(text).split('\n'))
+    .map(text => `          ${escapeControl(text)}\n`)
   const shown = Object.entries(fields)
     .filter(([, value]) => value !== undefined && value !== null)
     .map(

@@ -47,6 +47,7 @@ const io: Io = {
     stopHandlers.push(handler)
   },
   onReloadSignal: handler => void process.on('SIGHUP', handler),
+  onExit: task => void process.on('exit', task),
   exitNow: code => process.exit(code),
 }
 

@@ -1,7 +1,7 @@
 // What a person reads when the gateway is ready: what maps to what, acting as whom, until when, and a
 // line to try.
 
-import { formatUpstream } from '../config/address.ts'
+import { formatListen, formatUpstream } from '../config/address.ts'
 import type { Config, RouteConfig } from '../config/config.ts'
 import type { Gateway } from '../gateway.ts'
 import { clockTime } from '../logger.ts'
@@ -111,9 +111,10 @@ function tryLine(gateway: Gateway): string {
 
 /** The effective routes, one line each, for `run --dry-run` and `check`. */
 export function describeRoutes(config: Config): string[] {
+  const main = formatListen(config.listen[0]!)
   return config.routes.map(
     route =>
-      `${route.name}  ${route.path}  ->  ${formatUpstream(route.upstream)}  preset ${route.preset}  scope ${route.scope}  credential ${route.credential.type}`,
+      `${route.name}  ${main}${route.path}${route.listen ? ` and ${formatListen(route.listen)}/` : ''}  ->  ${formatUpstream(route.upstream)}  preset ${route.preset}  scope ${route.scope}  credential ${route.credential.type}`,
   )
 }
 

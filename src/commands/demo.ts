@@ -23,7 +23,7 @@ export interface DemoOptions {
   readonly readyFile?: string
 }
 
-/** Batch's own port, for SDKs that drop a base path; a free one when the gateway's is. */
+/** Batch's own port, for SDKs that drop a base path; a free one when the gateway's is chosen. */
 const BATCH_PORT = 8660
 
 /** What would lead the identity library away from the stand-in. */
@@ -37,6 +37,7 @@ export async function runDemo(options: DemoOptions, io: Io): Promise<ExitCode> {
     ...(options.tokenLife === undefined ? {} : { tokenLifeSeconds: options.tokenLife }),
   })
   const folder = mkdtempSync(join(tmpdir(), 'entra-proxy-demo-'))
+  io.onExit(() => rmSync(folder, { recursive: true, force: true }))
   try {
     const secretFile = join(folder, 'client-secret')
     writeFileSync(secretFile, standin.clientSecret, { mode: 0o600 })
@@ -75,20 +76,19 @@ export async function runDemo(options: DemoOptions, io: Io): Promise<ExitCode> {
     await gateway.drain(config.shutdown.graceMs)
     return good ? EXIT.ok : EXIT.failure
   } finally {
-    rmSync(folder, { recursive: true, force: true })
     await standin.close()
   }
 }
 
 /** Read like any configuration file. `trustUpstream`, because the stand-in is not at Azure's addresses. */
-export function demoConfig(standin: Standin, secretFile: string, port = 8656): string {
+export function demoConfig(standin: Standin, secretFile: string, port?: number): string {
   return `
 version: 1
-listen: localhost:${port}
+listen: localhost:${port ?? 8656}
 routes:
   - name: jobs
     path: /batch
-    listen: localhost:${port === 0 ? 0 : BATCH_PORT}
+    listen: localhost:${port === undefined ? BATCH_PORT : 0}
     upstream: ${standin.batch.url}
     preset: batch
     trustUpstream: true

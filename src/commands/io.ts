@@ -27,6 +27,8 @@ export interface Io {
   /** Calls `handler` at each SIGINT and SIGTERM. */
   readonly onStopSignal: (handler: (signal: StopSignal) => void) => void
   readonly onReloadSignal: (handler: () => void) => void
+  /** Calls `task`, which must be synchronous, when the process ends, however it does. */
+  readonly onExit: (task: () => void) => void
   /** Ends the process at once: the second Ctrl-C. */
   readonly exitNow: (code: number) => never
 }

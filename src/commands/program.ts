@@ -1,6 +1,6 @@
 // The command line: which commands and flags there are, and which function each leads to.
 
-import { Command, CommanderError, InvalidArgumentError } from 'commander'
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import type { RunFlags } from '../config/flags.ts'
 import { ConfigError } from '../config/problems.ts'
 import { CommandError, EXIT, type ExitCode } from '../errors.ts'
@@ -15,10 +15,9 @@ Examples:
 
 const EXIT_CODES = `
 Exit codes:
-  0 ok, also a clean stop by SIGTERM    4 no token                       6 address in use
-  1 runtime failure                     5 upstream unreachable or        130 stopped by Ctrl-C
-  2 usage or configuration error          identity refused               143 requests cut at shutdown
-  3 no running instance, not ready
+  0 ok, also a clean stop by SIGTERM    4 no token
+  1 runtime failure                     6 address in use                 130 stopped by Ctrl-C
+  2 usage or configuration error                                         143 requests cut at shutdown
 
 Every flag of run can also be set as ENTRA_PROXY_<FLAG>, for example ENTRA_PROXY_CLIENT_ID.
 Precedence: flag > environment > file > default.`
@@ -130,8 +129,9 @@ function runCommand(program: Command, io: Io, done: (code: ExitCode) => void): v
     .option('-l, --listen <addr>', 'gateway address (default localhost:8656)')
     .option('-p, --port <n>', 'gateway port; 0 takes a free one', wholeNumber)
     .option('--admin-listen <addr>', 'admin address (default localhost:8657), or off')
-    .option('--inspect', 'switch the inspector on')
-    .option('--no-inspect', 'switch the inspector off')
+    // There is no inspector yet: switching it on is answered by the configuration.
+    .addOption(new Option('--inspect').hideHelp())
+    .addOption(new Option('--no-inspect').hideHelp())
     .option('--require-token', 'exit 4 when a route gets no token at start')
     .option('--log-level <level>', 'trace, debug, info, warn, error or silent')
     .option('--log-format <format>', 'auto, pretty or json')

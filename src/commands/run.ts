@@ -75,7 +75,7 @@ interface ServeOptions extends Logging {
 /** From listening to stopped. Returns the exit code. */
 export async function serve(gateway: Gateway, options: ServeOptions, io: Io): Promise<ExitCode> {
   const { flags, log } = options
-  const stop = stopSignal(io)
+  const stop = stopSignal(io, options.reload === undefined)
   if (options.reload !== undefined) watchReload(gateway, options.reload, log, io)
   await Promise.race([gateway.firstTokens, stop])
   if (flags.requireToken) {
@@ -91,16 +91,24 @@ export async function serve(gateway: Gateway, options: ServeOptions, io: Io): Pr
   const signal = await stop
   const inFlight = gateway.inFlight()
   if (options.pretty && !flags.quiet)
-    io.err(`\n  stopping: ${inFlight} in flight (Ctrl-C again stops at once)`)
+    io.err(
+      `\n  stopping: ${inFlight} in flight${inFlight === 0 ? '' : `, up to ${gateway.config.shutdown.graceMs / 1000} s for them (Ctrl-C again stops at once)`}`,
+    )
   const note = options.pretty ? 'debug' : 'info'
   log[note]({ signal, inFlight }, 'stopping')
+  const removeReadyFile = () => {
+    if (flags.readyFile !== undefined) rmSync(flags.readyFile, { force: true })
+  }
   io.onStopSignal(again => {
-    if (again === 'SIGINT' || signal === 'SIGTERM')
-      io.exitNow(again === 'SIGINT' ? EXIT.interrupted : EXIT.drainTimeout)
+    if (again === 'SIGTERM' && signal === 'SIGINT') return
+    if (options.pretty && !flags.quiet) io.err(`  stopped, ${gateway.inFlight()} cut`)
+    removeReadyFile()
+    options.flush()
+    io.exitNow(again === 'SIGINT' ? EXIT.interrupted : EXIT.drainTimeout)
   })
   const { graceMs } = gateway.config.shutdown
   const finished = await gateway.drain(graceMs)
-  if (flags.readyFile !== undefined) rmSync(flags.readyFile, { force: true })
+  removeReadyFile()
   if (!finished) log.warn({ graceMs }, 'the time to finish ran out; open requests were cut')
   log[note]('stopped')
   options.flush()
@@ -108,8 +116,12 @@ export async function serve(gateway: Gateway, options: ServeOptions, io: Io): Pr
   return finished ? EXIT.ok : EXIT.drainTimeout
 }
 
-function stopSignal(io: Io): Promise<'SIGINT' | 'SIGTERM'> {
-  return new Promise(resolve => io.onStopSignal(resolve))
+/** A terminal that closes sends SIGHUP: where there is nothing to reload, that is a stop as well. */
+function stopSignal(io: Io, hangUpStops: boolean): Promise<'SIGINT' | 'SIGTERM'> {
+  return new Promise(resolve => {
+    io.onStopSignal(resolve)
+    if (hangUpStops) io.onReloadSignal(() => resolve('SIGTERM'))
+  })
 }
 
 function watchReload(gateway: Gateway, load: () => Config, log: Logger, io: Io): void {
@@ -118,8 +130,8 @@ function watchReload(gateway: Gateway, load: () => Config, log: Logger, io: Io):
       gateway.reload(load())
     } catch (error) {
       gateway.reloadRefused()
-      const problems = error instanceof ConfigError ? error.message : String(error)
-      log.error({ problems }, 'configuration not reloaded; the one before stays in use')
+      const detail = error instanceof ConfigError ? error.message : String(error)
+      log.error({ detail }, 'configuration not reloaded; the one before stays in use')
     }
   })
 }
