@@ -10,6 +10,7 @@ import { createMetrics, type Metrics } from './admin/metrics.ts'
 import { type AdminServer, openAdmin } from './admin/server.ts'
 import type { Credential } from './auth/credential.ts'
 import { createCredential } from './auth/credentials.ts'
+import { TokenFailure } from './auth/failures.ts'
 import { TokenCache, type TokenEvent, type TokenState } from './auth/token-cache.ts'
 import type { Clock } from './clock.ts'
 import { formatListen } from './config/address.ts'
@@ -75,6 +76,8 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   let draining = false
   /** What is still open is being cut. */
   let closing = false
+  /** Called whenever nothing is in flight any more. */
+  let becameIdle = () => {}
   let inFlight = 0
   let started = false
 
@@ -116,7 +119,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     const key = JSON.stringify(settings)
     let credential = credentials.get(key)
     if (credential === undefined) {
-      credential = createCredential(settings, {
+      credential = makeCredential(settings, {
         env,
         clock,
         readFile: path => readFile(path, 'utf8'),
@@ -179,6 +182,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       }
       metrics.finished(exchange)
       access(exchange)
+      if (inFlight === 0) becameIdle()
       if (exchange.bug !== undefined) log.error({ reqId: exchange.id, err: exchange.bug }, 'internal error')
     },
   })
@@ -256,15 +260,30 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     reloadRefused: () => metrics.reloaded(false),
     async drain(graceMs) {
       draining = true
-      const closed = Promise.all(listeners.map(listener => listener.close())).then(() => true)
+      // Connections that are idle, or never spoke, are not waited for: requests are.
+      for (const listener of listeners) void listener.close().catch(() => {})
+      const idle = new Promise<true>(resolve => {
+        becameIdle = () => resolve(true)
+        if (inFlight === 0) resolve(true)
+      })
       const timeUp = new Promise<false>(resolve => {
         clock.after(graceMs, () => resolve(false))
       })
-      const finished = await Promise.race([closed, timeUp])
+      const finished = await Promise.race([idle, timeUp])
       await closeAll()
       return finished
     },
     close: closeAll,
+  }
+}
+
+/** A credential that can never work as it is set up ends the start. */
+function makeCredential(...args: Parameters<typeof createCredential>): Credential {
+  try {
+    return createCredential(...args)
+  } catch (error) {
+    if (!(error instanceof TokenFailure)) throw error
+    throw new CommandError(EXIT.usage, error.message, error.remedy)
   }
 }
 

@@ -61,16 +61,17 @@ export async function openListener(options: ListenerOptions): Promise<Listener> 
     routeName: options.routeName,
   }
   const shells: FastifyInstance[] = []
+  const sockets = new Set<Socket>()
   try {
     if (address.kind === 'unix') {
-      shells.push(await listen({ path: address.path }, options, facts))
+      shells.push(await listen({ path: address.path }, options, facts, sockets))
       chmodSync(address.path, 0o600)
     } else {
       const [first, second] = address.host === 'localhost' ? LOOPBACK : [address.host]
-      shells.push(await listen({ host: first, port: address.port }, options, facts))
+      shells.push(await listen({ host: first, port: address.port }, options, facts, sockets))
       facts.port = (shells[0]!.server.address() as AddressInfo).port
       if (second !== undefined && hasAddress(second)) {
-        shells.push(await listen({ host: second, port: facts.port }, options, facts))
+        shells.push(await listen({ host: second, port: facts.port }, options, facts, sockets))
       }
     }
   } catch (error) {
@@ -91,7 +92,8 @@ export async function openListener(options: ListenerOptions): Promise<Listener> 
       await Promise.all(shells.map(shell => shell.close()))
     },
     destroy() {
-      for (const { server } of shells) server.closeAllConnections()
+      // Node's own list lacks tunnels that were refused and TLS handshakes under way.
+      for (const socket of sockets) socket.destroy()
     },
   }
 }
@@ -112,8 +114,9 @@ async function listen(
   where: { host: string; port: number } | { path: string },
   options: ListenerOptions,
   facts: ListenerFacts,
+  sockets: Set<Socket>,
 ): Promise<FastifyInstance> {
-  const shell = createShell(options)
+  const shell = createShell(options, sockets)
   shell.addHook('onRequest', (request, reply) => {
     reply.hijack()
     request.raw.url = request.originalUrl
@@ -123,7 +126,7 @@ async function listen(
   return shell
 }
 
-function createShell(options: ListenerOptions): FastifyInstance {
+function createShell(options: ListenerOptions, sockets: Set<Socket>): FastifyInstance {
   const limits = { maxHeaderSize: MAX_HEADER_BYTES, insecureHTTPParser: false, noDelay: true }
   const shell = {
     logger: false,
@@ -152,7 +155,14 @@ function createShell(options: ListenerOptions): FastifyInstance {
   server.maxHeadersCount = 0
   const loopbackOnly = options.address.kind === 'tcp' && isLoopbackHost(options.address.host)
   server.on('connection', (socket: Socket) => {
-    if (loopbackOnly && !isLoopbackPeer(socket.remoteAddress)) socket.destroy()
+    if (loopbackOnly && !isLoopbackPeer(socket.remoteAddress)) {
+      socket.destroy()
+      return
+    }
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+    // Pipelined requests each listen for its end.
+    socket.setMaxListeners(0)
   })
   server.on('connect', (_request: IncomingMessage, socket: Duplex) => {
     const error = new GatewayError(
@@ -173,7 +183,9 @@ function answerClientError(
   socket: Socket,
   { refused }: ListenerOptions,
 ): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) {
+  // Bytes of ours inside an answer under way would be read as part of it.
+  const answering = (socket as { _httpMessage?: { headersSent: boolean } })._httpMessage?.headersSent
+  if (error.code === 'ECONNRESET' || !socket.writable || answering) {
     socket.destroy()
     return
   }

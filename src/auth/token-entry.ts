@@ -329,7 +329,10 @@ export class TokenEntry {
     const authorization = `Bearer ${answer.token}`
     const changed = before === null || before.token.authorization !== authorization
     // Not even its end has moved: the credential answered from a cache of its own.
-    const isSame = !changed && Math.abs(before.token.expiresAt - answer.expiresAt) <= 1000
+    const isSame =
+      !changed &&
+      Math.abs(before.token.expiresAt - answer.expiresAt) <= 1000 &&
+      !this.#isMisjudged(before, answer.expiresAt)
     if (isSame && !this.#isUsable()) throw expiringFailure(credential)
 
     const held = isSame
@@ -351,6 +354,12 @@ export class TokenEntry {
     })
     this.#warnOfAudience(answer)
     return held.token
+  }
+
+  /** A clock that was ahead at the first answer made the token's life look shorter than it is. */
+  #isMisjudged(held: Held, expiresAt: number): boolean {
+    const { clock } = this.#options
+    return expiresAt - clock.now() - msUntil(held.expiry, clock) > 60_000
   }
 
   #hold(answer: CheckedAnswer, token: Token): Held {

@@ -86,7 +86,12 @@ export async function serve(gateway: Gateway, options: ServeOptions, io: Io): Pr
     }
   }
   announce(gateway, options, io)
-  if (flags.readyFile !== undefined) writeReadyFile(flags.readyFile, gateway, io)
+  try {
+    if (flags.readyFile !== undefined) writeReadyFile(flags.readyFile, gateway, io)
+  } catch (error) {
+    await gateway.close()
+    throw error
+  }
 
   const signal = await stop
   const inFlight = gateway.inFlight()

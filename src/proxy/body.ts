@@ -24,7 +24,8 @@ export class RequestBody extends Readable {
   #kept: KeptBytes | undefined
   #bytes = 0
   #complete = false
-  /** Set when the rest is gathered for a second attempt instead of being streamed. */
+  /** False once the stream is destroyed or given up: what still comes is only kept, for a second attempt. */
+  #streaming = true
   #gathered: ((body: Buffer | undefined) => void) | undefined
 
   /** Throws `body_too_large` when the announced length already is. */
@@ -35,6 +36,8 @@ export class RequestBody extends Readable {
     this.#request = request
     this.#maxBytes = maxBytes
     this.#kept = announced > REPLAY_BYTES ? undefined : new KeptBytes(announced)
+    // Nobody may be listening yet when the client leaves.
+    this.on('error', () => {})
     request.on('data', this.#onData).on('end', this.#onEnd).on('close', this.#onClose).pause()
   }
 
@@ -59,6 +62,8 @@ export class RequestBody extends Readable {
    */
   gather(): Promise<Buffer | undefined> {
     if (this.#complete || this.#kept === undefined) return Promise.resolve(this.replay)
+    if (this.#request.destroyed) return Promise.resolve(undefined)
+    this.#streaming = false
     return new Promise(resolve => {
       this.#gathered = resolve
       this.#request.resume()
@@ -70,7 +75,10 @@ export class RequestBody extends Readable {
   }
 
   override _destroy(error: Error | null, callback: (error: Error | null) => void): void {
-    if (this.#gathered === undefined) this.#detach()
+    this.#streaming = false
+    // A connection that is lost takes the stream with it, but the request may be sent again.
+    if (this.#kept === undefined || this.#complete) this.#detach()
+    else if (this.#gathered === undefined) this.#request.pause()
     callback(error)
   }
 
@@ -88,7 +96,7 @@ export class RequestBody extends Readable {
       if (this.#bytes > REPLAY_BYTES) this.#kept = undefined
       else this.#kept.append(chunk)
     }
-    if (this.#gathered !== undefined) {
+    if (!this.#streaming) {
       if (this.#kept === undefined) this.#endGathering()
       return
     }
@@ -97,14 +105,14 @@ export class RequestBody extends Readable {
 
   readonly #onEnd = (): void => {
     this.#complete = true
-    if (this.#gathered !== undefined) this.#endGathering()
-    else this.push(null)
+    if (this.#streaming) this.push(null)
+    else this.#endGathering()
   }
 
   readonly #onClose = (): void => {
     if (this.#complete) return
-    if (this.#gathered !== undefined) this.#endGathering()
-    else this.destroy(new ClientGone())
+    if (this.#streaming) this.destroy(new ClientGone())
+    else this.#endGathering()
   }
 
   #endGathering(): void {

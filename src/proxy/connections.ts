@@ -39,9 +39,12 @@ export class UpstreamPool {
     this.#open = () => new UndiciClient(upstream.origin, options)
   }
 
-  /** A connection for one request: an idle one, or a new one. Give it back with `release` or `drop`. */
-  take(): Connection {
-    const idle = this.#idle.pop()
+  /**
+   * A connection for one request: an idle one, or a new one when there is none or `fresh` asks for it. Give
+   * it back with `release` or `drop`.
+   */
+  take(fresh = false): Connection {
+    const idle = fresh ? undefined : this.#idle.pop()
     if (idle !== undefined) return idle
     const connection = new Connection(this.#open(), {
       released: () => {

@@ -62,7 +62,14 @@ export class Exchange {
     this.request = request
     this.response = response
     this.url = request.url ?? '/'
+    const { socket } = request
+    // Node 20 does not tell a pipelined response behind another one that its connection has gone.
+    const onSocketClose = () => {
+      if (this.endedAt === 0) response.emit('close')
+    }
+    socket.once('close', onSocketClose)
     response.once('close', () => {
+      socket.off('close', onSocketClose)
       this.endedAt = performance.now()
       this.aborted = !response.writableFinished && !this.cut
       observe(this)

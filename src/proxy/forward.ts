@@ -15,6 +15,8 @@ import type { Route } from './route.ts'
 
 /** Interim answers (103 Early Hints) before the final one; more is a flood. */
 const MAX_INTERIM = 32
+/** How much of a 401's body is held while its token is judged; they are a page at most. */
+const MAX_WAITING_BYTES = 65_536
 /** Methods that may be sent twice: RFC 9110 section 9.2.2. */
 const IDEMPOTENT = new Set(['GET', 'HEAD', 'PUT', 'DELETE', 'OPTIONS'])
 
@@ -53,14 +55,23 @@ class Attempt implements UpstreamHandler {
   #paused = false
   /** A 401 waits for the verdict on its token; the connection may be lost meanwhile. */
   #judging = false
+  /** Its body meanwhile. */
+  readonly #waiting: Buffer[] = []
+  #waitingBytes = 0
+  #ended = false
   #lost: Error | undefined
 
-  constructor(outbound: Outbound, token: Token, body: RequestBody | Buffer | null) {
+  constructor(
+    outbound: Outbound,
+    token: Token,
+    body: RequestBody | Buffer | null,
+    onFreshConnection = false,
+  ) {
     this.#outbound = outbound
     this.#exchange = outbound.exchange
     this.#token = token
     this.#body = body
-    this.#connection = outbound.route.pool.take()
+    this.#connection = outbound.route.pool.take(onFreshConnection)
   }
 
   send(): void {
@@ -103,7 +114,7 @@ class Attempt implements UpstreamHandler {
     this.#statusMessage = isReasonPhrase(statusMessage) ? statusMessage : undefined
     this.#head = inboundHeaders((controller.rawHeaders ?? []) as Buffer[], route.headers, this.#exchange.id)
     if (status === 401 && this.#exchange.attempts === 1) {
-      this.#onUnauthorized(controller)
+      this.#onUnauthorized()
       return
     }
     this.#beginAnswer()
@@ -111,6 +122,17 @@ class Attempt implements UpstreamHandler {
 
   onResponseData(controller: UpstreamController, chunk: Buffer): void {
     if (this.#over) return
+    if (this.#judging) {
+      // Not paused while it is small: undici 7.30.2 asserts when a paused connection is reset (#5360).
+      this.#waiting.push(chunk)
+      this.#waitingBytes += chunk.length
+      if (this.#waitingBytes > MAX_WAITING_BYTES) this.#pause(controller)
+      return
+    }
+    this.#take(controller, chunk)
+  }
+
+  #take(controller: UpstreamController, chunk: Buffer): void {
     if (this.#head !== undefined && this.#held === undefined && this.#rewriter === undefined) {
       this.#held = chunk
       return
@@ -125,6 +147,14 @@ class Attempt implements UpstreamHandler {
 
   onResponseEnd(): void {
     if (this.#over) return
+    if (this.#judging) {
+      this.#ended = true
+      return
+    }
+    this.#end()
+  }
+
+  #end(): void {
     if (this.#rewriter !== undefined) this.#rewriter.end()
     else this.#finish()
   }
@@ -291,7 +321,7 @@ class Attempt implements UpstreamHandler {
    * A 401 waits while the token source judges it, when the request could be sent again; otherwise the
    * source is told for the sake of the next request and the answer passes at once.
    */
-  #onUnauthorized(controller: UpstreamController): void {
+  #onUnauthorized(): void {
     const { route } = this.#outbound
     const { body } = this.#exchange
     const challenges = valuesOf(this.#head!, 'www-authenticate')
@@ -302,7 +332,6 @@ class Attempt implements UpstreamHandler {
       this.#beginAnswer()
       return
     }
-    this.#pause(controller)
     this.#judging = true
     void verdict.then(next => this.#judge(next)) // neither rejects
   }
@@ -319,19 +348,23 @@ class Attempt implements UpstreamHandler {
       return
     }
     this.#exchange.retry = next === null ? 'unauthorized-same-token' : 'unauthorized-not-replayable'
+    this.#beginAnswer()
+    for (const chunk of this.#waiting) this.#take(this.#controller!, chunk)
     if (this.#lost !== undefined) {
+      // Its head is good; what is missing of its body must show.
+      this.#flush()
       this.#fail(this.#lost)
       return
     }
-    this.#beginAnswer()
-    this.#resume()
+    if (this.#ended) this.#end()
+    else this.#resume()
   }
 
   /** Gives this attempt up and sends the request once more. */
   #replace(token: Token, body = this.#exchange.body?.replay): void {
     this.#leave()
     this.#connection.drop()
-    new Attempt(this.#outbound, token, body ?? null).send()
+    new Attempt(this.#outbound, token, body ?? null, true).send()
   }
 
   /** A kept connection that the upstream closed just as we used it: nothing was processed (RFC 9112 9.3.1). */
