@@ -226,6 +226,25 @@ t.test('SIGHUP takes a good file into use and keeps the old one when it is bad',
   t.match(await ended, { code: 0, out: /routs/ })
 })
 
+t.test('what cannot work is said, and nothing is left running', async t => {
+  const url = 'https://contoso.westeurope.batch.azure.com'
+  const free = ['-p', '0', '--admin-listen', 'off']
+  const unknown = await run(t, [url, ...free], { AZURE_TOKEN_CREDENTIALS: 'foo' })
+  t.match(unknown, { code: 2, err: /AZURE_TOKEN_CREDENTIALS[\s\S]*fix {2}\S/ })
+  const folder = t.testdir({ token: 'canary-token-0123456789' })
+  writeFileSync(
+    `${folder}/entra-proxy.yaml`,
+    `version: 1
+listen: localhost:0
+admin: { listen: off }
+routes:
+  - { path: /api, upstream: "https://x.example", scope: api://x/.default, credential: { type: static, tokenFile: ${folder}/token } }
+`,
+  )
+  const nowhere = await start(t, ['run', '--ready-file', `${folder}/no/such/place`]).ended
+  t.match(nowhere, { code: 1, err: /cannot write the ready file/ })
+})
+
 t.test('--require-token ends with 4 when there is no token', async t => {
   const folder = t.testdir({})
   writeFileSync(
