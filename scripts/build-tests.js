@@ -4,6 +4,7 @@
 import { readdirSync, readFileSync, rmSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { build } from 'esbuild'
+import { undiciPatch } from './undici-patch.js'
 
 rmSync('build', { recursive: true, force: true })
 
@@ -41,6 +42,7 @@ await build({
     js: "import{createRequire as __createRequire}from'node:module';const require=__createRequire(import.meta.url);",
   },
   plugins: [
+    undiciPatch,
     {
       name: 'together',
       setup(bundler) {

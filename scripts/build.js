@@ -2,6 +2,7 @@
 
 import { rmSync } from 'node:fs'
 import { build } from 'esbuild'
+import { undiciPatch } from './undici-patch.js'
 
 const quiet = process.argv.includes('--quiet')
 rmSync('dist', { recursive: true, force: true })
@@ -18,6 +19,7 @@ const { metafile } = await build({
   minify: true,
   legalComments: 'external',
   metafile: true,
+  plugins: [undiciPatch],
   logLevel: 'warning',
   // CommonJS dependencies inside an ES module still call require.
   banner: {

@@ -124,3 +124,36 @@ t.test('garbage behind a request is not written into its answer', async t => {
   await once(client, 'close')
   t.ok(text.endsWith('first'), text)
 })
+
+t.test('an upstream that resets while a slow client holds its answer back ends that answer only', async t => {
+  const total = 64 * 2 ** 20
+  let written = 0
+  const upstream = await openRecorder(socket => {
+    socket.write(`HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: ${total}\r\n\r\n`)
+    const chunk = Buffer.alloc(65_536)
+    const pump = () => {
+      while (socket.writable && written < total) {
+        written += chunk.length
+        if (!socket.write(chunk)) {
+          socket.once('drain', pump)
+          return
+        }
+      }
+    }
+    pump()
+  })
+  t.teardown(() => upstream.close())
+  const { port, gateway, accessLine } = await openGateway(t, { routes: [{ upstream: upstream.origin }] })
+  const client = await dial(port, `GET /x HTTP/1.1\r\nHost: localhost:${port}\r\n\r\n`)
+  await once(client, 'readable')
+  let before = -1
+  for (let settled = 0; settled < 10; settled = written === before ? settled + 1 : 0) {
+    before = written
+    await new Promise(resolve => setTimeout(resolve, 10))
+  }
+  for (const socket of upstream.sockets) socket.resetAndDestroy()
+  client.resume()
+  await once(client, 'close')
+  t.match(await accessLine(), { cut: true })
+  t.equal(gateway.inFlight(), 0)
+})
